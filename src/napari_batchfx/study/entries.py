@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["IDENTITY", "SlideEntry"]
+__all__ = ["IDENTITY", "AlignmentRecord", "SlideEntry"]
 
 Row: TypeAlias = tuple[float, float, float]
 Affine: TypeAlias = tuple[Row, Row, Row]
 Micrometres: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 IDENTITY: Affine = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+class AlignmentRecord(BaseModel):
+    """How a slide came to lie on another one, kept beside its ``affine_um``.
+
+    Attributes
+    ----------
+    reference : str
+        Name of the slide it was laid on.
+    method : str
+        "auto", "points" (by hand) or "file".
+    model : str
+        "translation", "similarity" or "affine".
+    residual_um : float or None
+        Median distance left, micrometres; None where it could not be measured.
+    correlation : float
+        Pearson's correlation of the grey optical densities over the overlap.
+    verdict : str
+        "good", "uncertain" or "failed".
+    n_windows : int
+        Windows or point pairs behind the residual.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reference: str
+    method: Literal["auto", "points", "file"] = "auto"
+    model: Literal["translation", "similarity", "affine"] = "similarity"
+    residual_um: float | None = None
+    correlation: float = 0.0
+    verdict: Literal["good", "uncertain", "failed"] = "good"
+    n_windows: int = 0
 
 
 class SlideEntry(BaseModel):
@@ -39,6 +71,13 @@ class SlideEntry(BaseModel):
         Micrometres a pixel (y, x) that the user gave where the file has none or a wrong one.
     affine_um : tuple of tuple of float
         3 x 3 matrix on (y, x, 1): this slide's micrometres to the study's common ones (alignment).
+    alignment : AlignmentRecord or None
+        How ``affine_um`` was found and how well it fits; None where it wasn't.
+    earlier_affines : list of (affine, AlignmentRecord or None)
+        What was set before, oldest first, for taking an alignment back.
+    icc : str
+        Colour profile: "off" (pixels as stored), "auto" (to sRGB where the file has a profile) or "on" (to
+        sRGB, refused where it has none).
     """
 
     model_config = ConfigDict(validate_assignment=True, extra="forbid")
@@ -53,6 +92,9 @@ class SlideEntry(BaseModel):
     patient: str = ""
     mpp_given: tuple[Micrometres, Micrometres] | None = None
     affine_um: Affine = IDENTITY
+    alignment: AlignmentRecord | None = None
+    earlier_affines: list[tuple[Affine, AlignmentRecord | None]] = Field(default_factory=list)
+    icc: Literal["off", "auto", "on"] = "off"
 
     @field_validator("affine_um")
     @classmethod
