@@ -27,11 +27,15 @@ _UNIT_UM = {2: 25_400.0, 3: 10_000.0}
 
 @dataclass(frozen=True)
 class Layout:
-    """The pages that are levels, largest first, the shape that counts of each, and the metadata."""
+    """The pages that are levels, largest first, the shape that counts of each, and the metadata.
+
+    ``associated`` names the other pages (label, macro, thumbnail), which are read only when asked for by name.
+    """
 
     pages: tuple[Page, ...]
     shapes: tuple[tuple[int, int], ...]
     metadata: SlideMetadata
+    associated: tuple[tuple[str, Page], ...] = ()
 
 
 def resolution_mpp(page: Page) -> tuple[float, float] | None:
