@@ -3,6 +3,7 @@
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides.align import Alignment, register_translation
 from napari_batchfx.slides.cache import TileCache, set_cache_bytes, tile_cache
+from napari_batchfx.slides.damage import MISSING_RGB, Damage, DamagedTile
 from napari_batchfx.slides.fingerprint import fingerprint
 from napari_batchfx.slides.levels import Level
 from napari_batchfx.slides.metadata import SlideMetadata
@@ -11,7 +12,10 @@ from napari_batchfx.slides.slide import Slide
 from napari_batchfx.slides.write import write_pyramid
 
 __all__ = [
+    "MISSING_RGB",
     "Alignment",
+    "Damage",
+    "DamagedTile",
     "Level",
     "Slide",
     "SlideError",
