@@ -13,6 +13,7 @@ from napari_batchfx.errors import SlideError, StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.annotations import Annotation
 from napari_batchfx.study.entries import SlideEntry
+from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
 from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.settings import Settings
 
@@ -42,6 +43,7 @@ class Shelf:
         *,
         mpp: float | tuple[float, float] | None = None,
         name: str | None = None,
+        icc: str = "off",
         **meta: str,
     ) -> SlideEntry:
         """Add a slide; the same slide (same content) a second time gives its first entry.
@@ -54,9 +56,12 @@ class Shelf:
         path : path
             The file, or the folder of a DICOM slide.
         mpp : float or (y, x), optional
-            Micrometres a pixel, where the file has none or a wrong one.
+            Micrometres a pixel, where the file has none or a wrong one. Without it, what was given for this
+            slide in an earlier study is used where the file has none.
         name : str, optional
             Name in the study; the file's name otherwise. A number is added where it is taken.
+        icc : {"off", "auto", "on"}
+            Colour profile, see :func:`napari_batchfx.open_slide`.
         **meta : str
             ``site``, ``scanner``, ``stain``, ``patient``; the scanner is filled from the file where it says
             so.
@@ -71,9 +76,9 @@ class Shelf:
         from napari_batchfx.slides import open_slide
 
         given = None if mpp is None else _pair(mpp)
-        path = Path(path).expanduser().absolute()
+        path = _slide_path(path)
         _check_meta(meta)
-        slide = open_slide(path, mpp=given)
+        slide = open_slide(path, mpp=given, **_colours(icc))
         with self._lock:
             known = next((entry for entry in self.slides if entry.fingerprint == slide.fingerprint), None)
             if known is not None:
@@ -82,6 +87,10 @@ class Shelf:
                     known.path, known.size_bytes = path, files.size_bytes(path)
                 self._forget_problems(known)
                 return known
+            if slide.mpp_source not in ("file", "tiff resolution", "given"):
+                given = recall_pixel_size(slide.fingerprint)
+                if given is not None:
+                    slide.with_mpp(given)
             meta.setdefault("scanner", slide.scanner or "")
             try:
                 entry = SlideEntry(
@@ -90,6 +99,7 @@ class Shelf:
                     fingerprint=slide.fingerprint,
                     size_bytes=files.size_bytes(path),
                     mpp_given=given,
+                    icc=icc,
                     **meta,
                 )
             except (ValidationError, OSError) as error:
@@ -105,6 +115,7 @@ class Shelf:
         *,
         name: str | None = None,
         mpp: float | tuple[float, float] | None = None,
+        icc: str | None = None,
         **meta: str,
     ) -> SlideEntry:
         """Change what is known of a slide; its regions and features stay with it.
@@ -113,6 +124,8 @@ class Shelf:
         ------
         StudyError
             If the name is empty or taken, or a value isn't possible.
+        SlideError
+            If the colour profile is asked for and the file has none, or the pixel size isn't possible.
         """
         entry = self.slide(entry)
         _check_meta(meta)
@@ -132,6 +145,12 @@ class Shelf:
                 if entry.fingerprint in self._open_slides:
                     self._open_slides[entry.fingerprint].with_mpp(given)
                 entry.mpp_given = given
+                remember_pixel_size(entry.fingerprint, given)
+                self._slide_changed(entry)
+            if icc is not None and icc != entry.icc:
+                # the slide first: it refuses what its file can't give
+                self.open_slide(entry).with_icc(icc)
+                entry.__dict__["icc"] = icc
                 self._slide_changed(entry)
             for key, value in meta.items():
                 setattr(entry, key, value)
@@ -166,7 +185,7 @@ class Shelf:
         from napari_batchfx.slides import open_slide
 
         entry = self.slide(entry)
-        path = Path(path).expanduser().absolute()
+        path = _slide_path(path)
         with open_slide(path, mpp=entry.mpp_given) as slide:
             if slide.fingerprint != entry.fingerprint:
                 raise StudyError(
@@ -207,7 +226,7 @@ class Shelf:
                 return slide
             if not entry.path.exists():
                 raise SlideError(files.moved_text(entry))
-            slide = open_slide(entry.path, mpp=entry.mpp_given)
+            slide = open_slide(entry.path, mpp=entry.mpp_given, **_colours(entry.icc))
             if slide.fingerprint != entry.fingerprint:
                 slide.close()
                 raise SlideError(files.changed_text(entry))
@@ -258,6 +277,17 @@ class Shelf:
             if step.target == old:
                 step.target = new
         self.settings.adapt.train_on = [new if name == old else name for name in self.settings.adapt.train_on]
+
+
+def _slide_path(path: Path | str) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except TypeError as error:
+        raise StudyError(f"A slide is added by the path of its file, not by {path!r:.60}.") from error
+
+
+def _colours(icc: str) -> dict[str, str]:
+    return {} if icc == "off" else {"icc": icc}
 
 
 def _pair(mpp: float | tuple[float, float]) -> tuple[float, float]:

@@ -1,0 +1,63 @@
+"""A pixel size is asked for once: what the user gave comes back for the same content, in any study."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_batchfx import Study
+from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
+
+
+def _picture(path, seed=0):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (200, 300, 3), np.uint8)).save(path)
+    return path
+
+
+def test_what_was_given_is_remembered_for_a_copy_in_another_study(tmp_path):
+    with Study.create() as study:
+        entry = study.add_slide(_picture(tmp_path / "a.png"))
+        assert study.open_slide(entry).mpp is None
+        study.update_slide(entry, mpp=0.4)
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "another name.png"
+    copy.write_bytes((tmp_path / "a.png").read_bytes())
+    with Study.create() as other:
+        again = other.add_slide(copy)
+        assert again.mpp_given == (0.4, 0.4)
+        assert other.open_slide(again).mpp == (0.4, 0.4)
+        assert other.open_slide(again).mpp_source == "given"
+        assert other.add_slide(_picture(tmp_path / "b.png", seed=1)).mpp_given is None
+
+
+def test_a_size_of_the_file_is_never_replaced_by_memory(tmp_path):
+    from napari_batchfx.slides import open_slide, write_pyramid
+
+    path = write_pyramid(tmp_path / "a.tif", np.full((300, 300, 3), 200, np.uint8), 0.5)
+    with open_slide(path) as slide:
+        remember_pixel_size(slide.fingerprint, (0.9, 0.9))
+    with Study.create() as study:
+        assert study.open_slide(study.add_slide(path)).mpp == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"x": "no"}', '{"x": [1]}', '{"x": [-3, 1e9]}', "\0"])
+def test_a_damaged_memory_is_no_memory(text):
+    path = Path(os.environ["BATCHFX_CONFIG"]) / "pixel-sizes.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    assert recall_pixel_size("x") is None
+    assert remember_pixel_size("x", (0.5, 0.25))
+    assert recall_pixel_size("x") == (0.5, 0.25)
+    assert json.loads(path.read_text()) == {"x": [0.5, 0.25]} or "x" in path.read_text()
+
+
+def test_nothing_to_write_to_only_loses_the_memory(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BATCHFX_CONFIG", str(tmp_path / "file"))
+    assert not remember_pixel_size("x", (0.5, 0.5))
+    assert recall_pixel_size("x") is None
