@@ -33,6 +33,10 @@ _TAGS = {
     "Software": "software",
     "ResolutionUnit": "resolution_unit",
     "XMP": "xmp",
+    "DateTime": "date_time",
+    "HostComputer": "host_computer",
+    "Artist": "artist",
+    "DocumentName": "document_name",
 }
 # Damaged files make the codecs talk on stderr; we say it once, in our own words.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -62,9 +66,13 @@ class Page:
     make: str = ""
     model: str = ""
     software: str = ""
-    xmp: str = ""
+    xmp: str = field(default="", repr=False)
+    date_time: str = ""
+    host_computer: str = field(default="", repr=False)
+    artist: str = field(default="", repr=False)
+    document_name: str = field(default="", repr=False)
     icc_profile: bytes | None = None
-    ndpi: dict[str, Any] | None = None
+    ndpi: dict[str, Any] | None = field(default=None, repr=False)
     raw: Any = field(default=None, repr=False, compare=False)
     decode: Any = field(default=None, repr=False, compare=False)
 
@@ -263,7 +271,9 @@ def _ratio(value: Any) -> float | None:
 
 
 def _to_rgb(tile: NDArray[np.uint8], page: Page) -> NDArray[np.uint8]:
-    """Turn decoded samples into RGB: old YCbCr flavours converted, alpha laid onto white."""
+    """Turn decoded samples into RGB: old YCbCr flavours converted, alpha laid onto white, one channel as grey."""
+    if tile.shape[-1] == 1:  # a fluorescence channel; other greyscale is refused when a slide is opened
+        return np.repeat(np.asarray(tile, np.uint8), 3, axis=-1)
     raw_ycbcr = page.photometric == 6 and page.compression in (1, 5, 8, 32946, 50000)
     if page.compression == APERIO_JPEG2000_YCBCR or raw_ycbcr:
         tile = _ycbcr_to_rgb(tile)
