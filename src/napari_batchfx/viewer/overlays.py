@@ -12,8 +12,23 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "show_only"]
 
-# Order of a slide's layers from bottom to top; the same for every slide, so that the grid keeps them in one cell.
-KINDS = ("slide", "preview", "encoded", "probe", "before", "after", "changed", "regions")
+# Order of a slide's layers from bottom to top. A "space" shows nothing: it keeps a place in the grid.
+KINDS = (
+    "slide",
+    "preview",
+    "tissue",
+    "artefacts",
+    "encoded",
+    "probe",
+    "before",
+    "after",
+    "changed",
+    "regions",
+    "landmarks",
+)
+
+_ALWAYS = ("slide", "regions", "landmarks", "tissue", "artefacts")
+"""What other docks show and hide: no overlay of tile values."""
 
 _NOTES = {"probe": "grey is guessing", "encoded": "similar colours look alike to the encoder"}
 """What the canvas says after the name of an overlay."""
@@ -27,7 +42,7 @@ def show_only(session: Session, kind: str | None, note: str = "") -> None:
     viewer = session.viewer
     for layer in viewer.layers:
         own = tag(layer).get("kind")
-        if own in KINDS and own not in ("slide", "regions"):
+        if own in KINDS and own not in _ALWAYS:
             layer.visible = own == kind
             seam.set_colorbar(viewer, layer, False)
     shown = [

@@ -15,16 +15,16 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_batchfx.errors import BatchfxError, SlideError
 from napari_batchfx.viewer import layers as batchfx_layers
-from napari_batchfx.viewer import overlays, seam
+from napari_batchfx.viewer import seam
 from napari_batchfx.viewer.layers import tag
-from napari_batchfx.viewer.overlays import KINDS
+from napari_batchfx.viewer.preparing import Preparer
+from napari_batchfx.viewer.slide_layers import SlideLayers
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
 
     from napari_batchfx.study import SlideEntry, Study
-    from napari_batchfx.tiles import TileMap
     from napari_batchfx.viewer.qtjobs import QtJob
 
 __all__ = ["Session", "session_for"]
@@ -41,7 +41,7 @@ def session_for(viewer: napari.Viewer) -> Session:
     return session
 
 
-class Session(QObject):
+class Session(QObject, SlideLayers):  # type: ignore[misc]
     """What the docks of one viewer share.
 
     Signals tell the docks what changed: ``slides_changed``, ``layers_changed`` (a slide shown or hidden, an overlay
@@ -75,6 +75,7 @@ class Session(QObject):
         self._cells = QTimer(self)
         self._cells.setSingleShot(True)
         self._cells.timeout.connect(self._keep_cells)
+        self.preparer = Preparer(self)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         seam.on_window_closed(viewer, self.close)
@@ -180,6 +181,7 @@ class Session(QObject):
             affine = batchfx_layers.affine_to_napari(entry.affine_um)
             layer = self._insert(Image(data, affine=affine, **options), entry)
             seam.show_scale_bar(self.viewer)
+        self.preparer.want(entry)
         return layer
 
     def remove_slide(self, entry: SlideEntry) -> None:
@@ -196,7 +198,7 @@ class Session(QObject):
         self.slides_changed.emit()
 
     def update_slide(self, entry: SlideEntry, **values: Any) -> None:
-        """Change what is known of a slide; layers follow a new name or pixel size."""
+        """Change what is known of a slide; layers follow a new name, pixel size or colour profile."""
         old = entry.name
         self.study.update_slide(entry, **values)
         if entry.name != old:
@@ -205,6 +207,8 @@ class Session(QObject):
                     layer.name = entry.name + layer.name.removeprefix(old)
         if "mpp" in values:
             self._rescale(entry)
+        if "icc" in values:
+            self._recolour(entry)
         self.slides_changed.emit()
 
     def set_affine(self, entry: SlideEntry, affine_um: Any) -> None:
@@ -253,97 +257,6 @@ class Session(QObject):
         inverse = np.linalg.inv(np.asarray(entry.affine_um))
         return (np.c_[points, np.ones(len(points))] @ inverse.T)[:, :2]
 
-    # ------------------------------------------------------------------ layers
-
-    def layers_of(self, entry: SlideEntry) -> list[Layer]:
-        """All layers of a slide, bottom to top."""
-        return [layer for layer in self.viewer.layers if tag(layer).get("slide") == entry.fingerprint]
-
-    def layer(self, entry: SlideEntry, kind: str) -> Any:
-        """The layer of a slide that shows ``kind`` (see ``KINDS``), or ``None``."""
-        return next((layer for layer in self.layers_of(entry) if tag(layer)["kind"] == kind), None)
-
-    def allow_overlays(self, kind: str) -> None:
-        """The user asked for these overlays again: ones deleted by hand may come back."""
-        self._dismissed = {(fingerprint, other) for fingerprint, other in self._dismissed if other != kind}
-
-    def is_dismissed(self, entry: SlideEntry, kind: str) -> bool:
-        """Whether the user deleted that layer of the slide by hand and has not asked for it since."""
-        return (entry.fingerprint, kind) in self._dismissed
-
-    def show_map(self, entry: SlideEntry, kind: str, tile_map: TileMap, title: str) -> Image | None:
-        """Show a tile map over a slide: one layer a kind, made once and updated in place.
-
-        Returns ``None`` where the user deleted that layer (or the slide's) and has not asked for it since.
-        """
-        layer = self.layer(entry, kind)
-        if layer is not None and tag(layer).get("placeholder"):
-            self.drop(entry, kind)
-            layer = None
-        if layer is not None:
-            batchfx_layers.update_overlay(layer, tile_map)
-            layer.name = f"{entry.name} · {title}"
-            return layer
-        if self.is_dismissed(entry, kind) or self.layer(entry, "slide") is None:
-            return None
-        layer = batchfx_layers.overlay_layer(
-            tile_map,
-            name=f"{entry.name} · {title}",
-            fingerprint=entry.fingerprint,
-            kind=kind,
-            affine_um=entry.affine_um,
-        )
-        return self._insert(layer, entry)
-
-    def add_layer(self, entry: SlideEntry, kind: str, layer: Layer) -> Layer:
-        """Put another kind of layer (a preview, regions) among the slide's own, replacing one of that kind."""
-        layer.metadata[batchfx_layers.KEY] = {"slide": entry.fingerprint, "kind": kind}
-        self._dismissed.discard((entry.fingerprint, kind))
-        self.drop(entry, kind)
-        return self._insert(layer, entry)
-
-    def drop(self, entry: SlideEntry, kind: str) -> None:
-        """Take a slide's layer of that kind away (not counted as the user's deletion)."""
-        layer = self.layer(entry, kind)
-        if layer is not None:
-            self._removing = True
-            try:
-                self.viewer.layers.remove(layer)
-            finally:
-                self._removing = False
-
-    def show_only(self, kind: str | None, note: str = "") -> None:
-        """Of all overlays leave visible those of one kind (see :func:`overlays.show_only`)."""
-        overlays.show_only(self, kind, note)
-
-    def _insert(self, layer: Layer, entry: SlideEntry) -> Layer:
-        """Insert a layer among its slide's, in the order of ``KINDS``."""
-        rank = KINDS.index(tag(layer)["kind"])
-        position = len(self.viewer.layers)
-        for index, other in enumerate(self.viewer.layers):
-            info = tag(other)
-            if info.get("slide") == entry.fingerprint:
-                if KINDS.index(info["kind"]) > rank:
-                    position = index
-                    break
-                position = index + 1
-        active = self.viewer.layers.selection.active
-        self.viewer.layers.insert(position, layer)
-        if active is not None and tag(layer)["kind"] != "slide":
-            self.viewer.layers.selection.active = active
-        return layer
-
-    def _rescale(self, entry: SlideEntry) -> None:
-        layer = self.layer(entry, "slide")
-        mpp = self.study.open_slide(entry).mpp
-        if layer is not None and mpp is not None:
-            layer.scale = mpp
-            layer.translate = tuple(side / 2 for side in mpp)
-            layer.units = ("um", "um")
-        for other in self.layers_of(entry):
-            if tag(other)["kind"] not in ("slide", "regions"):
-                self.drop(entry, tag(other)["kind"])
-
     # ------------------------------------------------------------------ napari's events
 
     def _adopt(self, layer: Layer) -> None:
@@ -354,7 +267,7 @@ class Session(QObject):
         with contextlib.suppress(
             SlideError
         ):  # the file went away between reading and now: the layer stays as it is
-            self.study.add_slide(info["path"])
+            self.preparer.want(self.study.add_slide(info["path"]))
 
     def _on_inserted(self, event: Any) -> None:
         layer = event.value
