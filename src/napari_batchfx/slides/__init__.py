@@ -1,7 +1,7 @@
 """Open a whole-slide image: levels, pixel size, vendor and scanner, colour profile; lazily."""
 
 from napari_batchfx.errors import SlideError
-from napari_batchfx.slides.align import Alignment, register_translation
+from napari_batchfx.slides.alignment import Alignment, register, register_job, register_translation
 from napari_batchfx.slides.cache import TileCache, set_cache_bytes, tile_cache
 from napari_batchfx.slides.damage import MISSING_RGB, Damage, DamagedTile
 from napari_batchfx.slides.fingerprint import fingerprint
@@ -24,6 +24,8 @@ __all__ = [
     "can_open",
     "fingerprint",
     "open_slide",
+    "register",
+    "register_job",
     "register_translation",
     "set_cache_bytes",
     "tile_cache",

@@ -10,7 +10,7 @@ import numpy as np
 from napari_batchfx.jobs import Job, Ticker
 
 if TYPE_CHECKING:
-    from napari_batchfx.slides.align import Alignment
+    from napari_batchfx.slides.alignment import Alignment
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.entries import SlideEntry
 
@@ -33,11 +33,11 @@ def align_job(
     Returns
     -------
     Job
-        Returns an :class:`~napari_batchfx.slides.align.Alignment` for each slide, by name; one that can't be
+        Returns an :class:`~napari_batchfx.slides.Alignment` for each slide, by name; one that can't be
         trusted
         (its verdict says so) moves nothing.
     """
-    from napari_batchfx.slides.align import register_translation
+    from napari_batchfx.slides.alignment import register_translation
 
     base = study.slide(reference)
     entries = (

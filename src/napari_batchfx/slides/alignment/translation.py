@@ -2,65 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_batchfx.slides.alignment.result import Alignment, Verdict
 from napari_batchfx.slides.slide import Slide
 
-__all__ = ["Alignment", "register_translation"]
+__all__ = ["register_translation"]
 
 Gray = NDArray[np.float32]
 COARSE_PX = 2048
 WINDOW_PX = 256
 MAX_WINDOWS = 16
 LIMIT_UM = 25.0
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """How slide b lies on slide a.
-
-    Parameters
-    ----------
-    shift_um : (float, float)
-        Add it to a position on b, (y, x) in micrometres, to get the same tissue's position on a.
-    residual_um : float
-        Median distance that windows over the tissue still lie apart after the shift; NaN if no window could
-        be measured.
-    correlation : float
-        Pearson's correlation of the two grey optical densities over the overlap, -1..1.
-    verdict : str
-        "good" (correlation >= 0.5, residual <= 5 um), "uncertain" (>= 0.25), else "failed".
-    n_windows : int
-        Windows behind ``residual_um``.
-    """
-
-    shift_um: tuple[float, float]
-    residual_um: float
-    correlation: float
-    verdict: str
-    n_windows: int = 0
-
-    @property
-    def affine_um(self) -> NDArray[np.float64]:
-        """The shift as a 3x3 matrix (y, x, 1) that takes b's micrometres to a's."""
-        matrix = np.eye(3)
-        matrix[:2, 2] = self.shift_um
-        return matrix
-
-    def sentence(self) -> str:
-        """Say it in words."""
-        y, x = self.shift_um
-        if self.verdict == "failed":
-            return "No alignment found: the slides show different tissue, or are turned against each other."
-        left = "unknown" if np.isnan(self.residual_um) else f"about {self.residual_um:.1f} µm"
-        doubt = "" if self.verdict == "good" else " Check it by eye before you compare tiles."
-        return (
-            f"Shifted by {y:.1f} µm down and {x:.1f} µm right; what is left apart is {left} (median).{doubt}"
-        )
 
 
 def register_translation(a: Slide, b: Slide, mpp: float = 1.0) -> Alignment:
@@ -111,7 +66,7 @@ def register_translation(a: Slide, b: Slide, mpp: float = 1.0) -> Alignment:
     coarse = max(mpp, longest / COARSE_PX)
     od_a, od_b = (_density(s, (0.0, 0.0), s.extent_um, coarse) for s in (a, b))
     if od_a.std() < 1e-3 or od_b.std() < 1e-3:
-        return Alignment((0.0, 0.0), float("nan"), 0.0, "failed")
+        return Alignment.none_found("translation")
     px, _ = _phase_shift(od_a, od_b)
     shift = (px[0] * coarse, px[1] * coarse)
     local = _windows(a, b, od_a, shift, coarse, mpp)
@@ -123,8 +78,10 @@ def register_translation(a: Slide, b: Slide, mpp: float = 1.0) -> Alignment:
             residual = float(np.median(np.hypot(*(local - middle).T)))
     correlation = _overlap_correlation(od_a, od_b, (shift[0] / coarse, shift[1] / coarse))
     good = correlation >= 0.5 and residual <= 5.0
-    verdict = "good" if good else "uncertain" if correlation >= 0.25 else "failed"
-    return Alignment((float(shift[0]), float(shift[1])), residual, correlation, verdict, len(local))
+    verdict: Verdict = "good" if good else "uncertain" if correlation >= 0.25 else "failed"
+    matrix = np.eye(3)
+    matrix[:2, 2] = shift
+    return Alignment(matrix, residual, correlation, verdict, len(local), "translation")
 
 
 def _density(slide: Slide, origin: tuple[float, float], size: tuple[float, float], mpp: float) -> Gray:
