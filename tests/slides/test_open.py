@@ -55,9 +55,16 @@ def test_ome_pixel_size_per_axis(real_data, name, shape, mpp):
         assert np.array_equal(slide.read(0, 100, 200, 700, 900), tifffile.imread(path)[100:800, 200:1100])
 
 
-def test_fluorescence_is_declined(real_data):
-    with pytest.raises(SlideError, match=r"test3-DAPI\.ndpi: it is a fluorescence scan"):
-        open_slide(real_data("slides/fluorescence-ndpi/test3-DAPI.ndpi"))
+def test_fluorescence_opens_and_says_so(real_data):
+    with open_slide(real_data("slides/fluorescence-ndpi/test3-DAPI.ndpi")) as slide:
+        assert slide._source.metadata.modality == "fluorescence"
+        assert slide.mpp == pytest.approx((10_000 / 43_826, 10_000 / 43_826))
+        assert [level.shape for level in slide.levels if level.stored] == [
+            (4864, 3968),
+            (2432, 1984),
+            (1216, 992),
+            (608, 496),
+        ]
 
 
 def test_ndpi_pixels_through_the_tiff_layer(real_data):

@@ -44,10 +44,10 @@ def test_leica_takes_the_finest_image_not_the_overview(tmp_path):
         assert np.array_equal(slide.read(0, 0, 0, 384, 512), main)
 
 
-def test_leica_fluorescence_is_declined(tmp_path):
+def test_leica_fluorescence_is_named(tmp_path):
     _write_scn(tmp_path / "a.scn", "fluorescence")
-    with pytest.raises(SlideError, match="fluorescence"):
-        open_slide(tmp_path / "a.scn")
+    with open_slide(tmp_path / "a.scn") as slide:
+        assert slide._source.metadata.modality == "fluorescence"
 
 
 def test_philips_padded_levels_keep_their_content(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from napari_batchfx.errors import SlideError
@@ -12,6 +12,7 @@ from napari_batchfx.slides.metadata import SlideMetadata, plausible_mpp
 
 __all__ = [
     "Layout",
+    "associated_of",
     "find_all",
     "greyscale_text",
     "levels_of",
@@ -29,13 +30,17 @@ _UNIT_UM = {2: 25_400.0, 3: 10_000.0}
 class Layout:
     """The pages that are levels, largest first, the shape that counts of each, and the metadata.
 
-    ``associated`` names the other pages (label, macro, thumbnail), which are read only when asked for by name.
+    ``associated`` names the other pages (label, macro, thumbnail), which are read only when asked for by
+    name; ``encoded`` does so for images that the file keeps as JPEG inside of its header. ``overlaps`` are
+    the pixels (y, x) that neighbouring tiles of each level share; empty where tiles lie side by side.
     """
 
     pages: tuple[Page, ...]
     shapes: tuple[tuple[int, int], ...]
     metadata: SlideMetadata
     associated: tuple[tuple[str, Page], ...] = ()
+    encoded: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    overlaps: tuple[tuple[int, int], ...] = ()
 
 
 def resolution_mpp(page: Page) -> tuple[float, float] | None:
@@ -51,17 +56,22 @@ def levels_of(
     """Keep those pages that are ``main`` made smaller by the same factor on both axes (within a pixel).
 
     Philips pads every level to whole tiles: with ``padded`` a level may be larger than its content, which
-    then is ``ceil(size / 2**k)``.
+    then is ``size // 2**k``, as OpenSlide has it.
     """
     chosen = {(main.height, main.width): (main, (main.height, main.width))}
     for page in others:
-        if page is main or not page.is_rgb or page.width >= main.width or page.height >= main.height:
+        if (
+            page is main
+            or not _same_pixels(page, main)
+            or page.width >= main.width
+            or page.height >= main.height
+        ):
             continue
         fy, fx = main.height / page.height, main.width / page.width
         if padded:
             k = max(1, round(max(fy, fx)).bit_length() - 1)
             k += 2 ** (k + 1) <= max(fy, fx) * 1.05
-            shape = (-(-main.height // 2**k), -(-main.width // 2**k))
+            shape = (max(1, main.height // 2**k), max(1, main.width // 2**k))
             fits = (
                 0 <= page.height - shape[0] < page.segment[0] and 0 <= page.width - shape[1] < page.segment[1]
             )
@@ -75,8 +85,31 @@ def levels_of(
     return tuple(p for p, _ in order), tuple(s for _, s in order)
 
 
-def require_rgb(page: Page, name: str) -> Page:
+def _same_pixels(page: Page, main: Page) -> bool:
+    if main.is_rgb:
+        return page.is_rgb
+    return (page.samples, page.bits, page.photometric) == (main.samples, main.bits, main.photometric)
+
+
+def associated_of(named: Sequence[tuple[str, Page]]) -> tuple[tuple[str, Page], ...]:
+    """Keep the first page of each name that is a picture one could look at (8 bits, grey or RGB)."""
+    found: dict[str, Page] = {}
+    for name, page in named:
+        if (
+            page.bits == 8
+            and page.is_integer
+            and (page.is_rgb or (page.samples == 1 and page.photometric == 1))
+        ):
+            found.setdefault(name, page)
+    return tuple(found.items())
+
+
+def require_rgb(page: Page, name: str, *, fluorescence: bool = False) -> Page:
+    """Return the page if its pixels can be shown as RGB; one grey channel only of a fluorescence scan."""
     if page.is_rgb and page.n_depth == 1:
+        return page
+    grey = (page.samples, page.bits, page.photometric) == (1, 8, 1) and page.is_integer
+    if fluorescence and grey and page.n_depth == 1:
         return page
     if page.bits > 8 or not page.is_integer:
         kind = f"{page.bits}-bit" if page.is_integer else "floating point or signed"

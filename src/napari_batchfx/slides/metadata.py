@@ -1,16 +1,17 @@
-"""What a slide's file says about the scan: pixel size and where it comes from, vendor, scanner, objective."""
+"""What a slide's file says about the scan: pixel size and its source, vendor, scanner, date."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["MPP_RANGE", "MPP_SOURCES", "SlideMetadata", "mpp_from_objective", "plausible_mpp"]
+__all__ = ["MODALITIES", "MPP_RANGE", "MPP_SOURCES", "SlideMetadata", "mpp_from_objective", "plausible_mpp"]
 
 #: Pixel sizes (micrometres) that a slide scanner can have; anything else in a TIFF's resolution is a
 # printer's dpi.
 MPP_RANGE = (0.05, 20.0)
 MPP_SOURCES = ("file", "tiff resolution", "given", "objective power (estimate)", "unknown")
+MODALITIES = ("brightfield", "fluorescence")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,19 @@ class SlideMetadata:
         Magnification the vendor states (20, 40).
     icc_profile : bytes or None
         Colour profile as stored.
+    scan_date : str or None
+        When it was scanned, ISO 8601: "2009-12-29T09:59:15", or the date alone.
+    modality : str
+        One of ``MODALITIES``.
+    private : dict of str to str
+        What could name a patient or a person (barcode, file name at the scanner, user, accession number).
+        No ``repr``, table or export holds it.
+
+    Examples
+    --------
+    >>> SlideMetadata(scanner="S360", private={"barcode": "S09-1234"})
+    SlideMetadata(mpp=None, mpp_source='unknown', vendor=None, scanner='S360', scanner_serial=None, \
+objective_power=None, scan_date=None, modality='brightfield')
     """
 
     mpp: tuple[float, float] | None = None
@@ -37,7 +51,10 @@ class SlideMetadata:
     scanner: str | None = None
     scanner_serial: str | None = None
     objective_power: float | None = None
-    icc_profile: bytes | None = None
+    icc_profile: bytes | None = field(default=None, repr=False)
+    scan_date: str | None = None
+    modality: str = "brightfield"
+    private: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def plausible_mpp(y: float | None, x: float | None) -> tuple[float, float] | None:
