@@ -25,6 +25,7 @@ KINDS = (
     "changed",
     "regions",
     "landmarks",
+    "space",
 )
 
 _ALWAYS = ("slide", "regions", "landmarks", "tissue", "artefacts")

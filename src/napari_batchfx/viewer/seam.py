@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     import napari
 
 __all__ = [
+    "add_to_canvas",
+    "before_draw",
     "camera",
+    "canvas_widget",
     "current_viewer",
+    "drawn_nodes",
     "fit_to",
     "grid",
     "on_view_changed",
@@ -172,3 +176,58 @@ def set_colorbar(viewer: napari.Viewer, layer: Any, visible: bool) -> None:
         # napari 0.9: the grid was laid out anew while the legend was hidden, which left it in a cell that is gone.
         # Laying the layers out again gives it its new one.
         viewer.layers.events.reordered()
+
+
+# ---------------------------------------------------------------------- what is drawn
+# napari has no public way to what draws a layer. Where these names are gone, the answers are None, an empty list and False,
+# and the callers do without.
+
+
+def _vispy_canvas(viewer: napari.Viewer) -> Any:
+    return getattr(getattr(qt_window(viewer), "_qt_viewer", None), "canvas", None)
+
+
+def canvas_widget(viewer: napari.Viewer) -> Any:
+    """The Qt widget that the slides are drawn on, or ``None``."""
+    return getattr(_vispy_canvas(viewer), "native", None)
+
+
+def drawn_nodes(viewer: napari.Viewer, layer: Any) -> list[Any]:
+    """The vispy visuals that draw a layer now: one, or one a tile where the image is larger than a texture.
+
+    They are others after a switch to 3-D and back, and when an image grows beyond a texture or shrinks below it.
+    """
+    visual = getattr(_vispy_canvas(viewer), "layer_to_visual", {}).get(layer)
+    node = getattr(visual, "node", None)
+    if node is None:
+        return []
+    tiles = getattr(node, "adopted_children", None)
+    return list(tiles) if tiles is not None else [node]
+
+
+def before_draw(viewer: napari.Viewer, callback: Callable[[], None]) -> Callable[[], None] | None:
+    """Call ``callback()`` before every drawing of the canvas; returns what ends it, ``None`` where that can't be had."""
+    canvas = _vispy_canvas(viewer)
+    events = getattr(canvas, "events", None)
+    if not hasattr(events, "draw") or not hasattr(canvas, "layer_to_visual"):
+        return None
+
+    def draws(_event: object = None) -> None:
+        callback()
+
+    events.draw.connect(draws, position="first")
+
+    def disconnect() -> None:
+        events.draw.disconnect(draws)
+
+    return disconnect
+
+
+def add_to_canvas(viewer: napari.Viewer, node: Any) -> bool:
+    """Lay a vispy node over everything, in pixels of the canvas (x, y) from its top left corner."""
+    view = getattr(_vispy_canvas(viewer), "view", None)
+    if view is None:
+        return False
+    node.parent = view
+    node.order = 1_000_001  # napari's own overlays stop at a million
+    return True
