@@ -8,6 +8,12 @@ from napari_batchfx.slides.fingerprint import fingerprint
 from napari_batchfx.slides.levels import Level
 from napari_batchfx.slides.metadata import SlideMetadata
 from napari_batchfx.slides.open import can_open, open_slide
+from napari_batchfx.slides.prepared import (
+    clear_prepared,
+    prepare_pyramid_job,
+    prepared_bytes,
+    prepared_folder,
+)
 from napari_batchfx.slides.slide import Slide
 from napari_batchfx.slides.write import write_pyramid
 
@@ -22,8 +28,12 @@ __all__ = [
     "SlideMetadata",
     "TileCache",
     "can_open",
+    "clear_prepared",
     "fingerprint",
     "open_slide",
+    "prepare_pyramid_job",
+    "prepared_bytes",
+    "prepared_folder",
     "register",
     "register_job",
     "register_translation",

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_batchfx.slides._sources import StoredLevel
 
-__all__ = ["Level", "plan_levels"]
+__all__ = ["Level", "box_half", "levels_to_prepare", "made_from", "plan_levels"]
+
+Rgb = NDArray[np.uint8]
 
 VIRTUAL_TILE = 512
 COARSEST_PIXELS = 2**20
 # Stored steps up to 2.5x are fine for a viewer; wider ones get a 2x level in between.
 WIDEST_STEP = 2.5
+# A stored level up to this size is read whole in a moment: levels made from it need no preparation.
+QUICK_PIXELS = 4 * COARSEST_PIXELS
 
 
 @dataclass(frozen=True)
@@ -74,3 +81,52 @@ def _half(level: Level) -> Level:
     shape = (-(-level.shape[0] // 2), -(-level.shape[1] // 2))
     downsample = (level.downsample[0] * 2, level.downsample[1] * 2)
     return Level(shape, downsample, False, (VIRTUAL_TILE, VIRTUAL_TILE))
+
+
+def made_from(levels: Sequence[Level], index: int) -> int:
+    """Return the stored level that a level is made from; a stored one is its own."""
+    while not levels[index].stored:
+        index -= 1
+    return index
+
+
+def levels_to_prepare(levels: Sequence[Level]) -> tuple[range, ...]:
+    """Return the made levels whose pixels are worth keeping on disk, as runs of neighbours.
+
+    From 4x below the stored level on, where a view of 1024 px takes 16 MPix of it; from 2x on where a read
+    decodes whole rows of tiles. Nothing where the stored level is small, or where only one such step fills a
+    gap.
+    """
+    runs: list[range] = []
+    for base, level in enumerate(levels):
+        if not level.stored or level.shape[0] * level.shape[1] <= QUICK_PIXELS:
+            continue
+        end = base + 1
+        while end < len(levels) and not levels[end].stored:
+            end += 1
+        first = base + (1 if level.banded else 2)
+        only_a_gap = end < len(levels) and end - first < (1 if level.banded else 2)
+        if first < end and not only_a_gap:
+            runs.append(range(first, end))
+    return tuple(runs)
+
+
+def box_half(region: Rgb) -> Rgb:
+    """Halve an image by 2x2 box means, rounded half to even; odd sizes repeat their last row or column.
+
+    Examples
+    --------
+    >>> box_half(np.array([[0, 2], [4, 6]], np.uint8)[..., None].repeat(3, 2))[0, 0].tolist()
+    [3, 3, 3]
+    """
+    pad = (region.shape[0] % 2, region.shape[1] % 2)
+    if any(pad):
+        region = np.pad(region, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
+    rows = region[0::2].astype(np.uint16)
+    rows += region[1::2]
+    total = rows[:, 0::2]
+    total = total + rows[:, 1::2]
+    # half to even: rounding halves up would brighten every further level by an eighth of a grey level
+    total += 1 + (total >> 2 & 1)
+    total >>= 2
+    return total.astype(np.uint8)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,11 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_batchfx.errors import SlideError
+from napari_batchfx.slides._info import slide_info
+from napari_batchfx.slides._pixels import Pixels
 from napari_batchfx.slides._sources import Source
-from napari_batchfx.slides.cache import Key, tile_cache
+from napari_batchfx.slides._watch import FileWatch
+from napari_batchfx.slides.colour import ICC_MODES, ToSrgb, profile_name, to_srgb
+from napari_batchfx.slides.damage import Damage, DamageLog
 from napari_batchfx.slides.fingerprint import fingerprint
-from napari_batchfx.slides.levels import Level, plan_levels
+from napari_batchfx.slides.levels import Level, box_half, levels_to_prepare, plan_levels
 from napari_batchfx.slides.metadata import plausible_mpp
+from napari_batchfx.slides.prepared import prepared_store
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Slide", "box_half", "slide_name"]
 
 Rgb = NDArray[np.uint8]
-CHUNK = 1024
-_tokens = itertools.count()
 
 
 def slide_name(path: Path) -> str:
@@ -37,28 +37,6 @@ def slide_name(path: Path) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)] or name
     return path.stem or name
-
-
-def box_half(region: Rgb) -> Rgb:
-    """Halve an image by 2x2 box means, rounded half to even; odd sizes repeat their last row or column.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> box_half(np.array([[0, 2], [4, 6]], np.uint8)[..., None].repeat(3, 2))[0, 0].tolist()
-    [3, 3, 3]
-    """
-    pad = (region.shape[0] % 2, region.shape[1] % 2)
-    if any(pad):
-        region = np.pad(region, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
-    rows = region[0::2].astype(np.uint16)
-    rows += region[1::2]
-    total = rows[:, 0::2]
-    total = total + rows[:, 1::2]
-    # half to even: rounding halves up would brighten every further level by an eighth of a grey level
-    total += 1 + (total >> 2 & 1)
-    total >>= 2
-    return total.astype(np.uint8)
 
 
 class Slide:
@@ -82,8 +60,18 @@ class Slide:
         From the file.
     objective_power : float or None
         From the file.
+    modality : str
+        "brightfield" or "fluorescence".
+    scan_date : str or None
+        ISO 8601, "2009-12-29T09:59:15" or the date alone.
+    associated : tuple of str
+        Names of the label, macro and thumbnail images; read only by :meth:`associated_image`.
     icc_profile : bytes or None
-        Colour profile as stored; it isn't applied here.
+        Colour profile as stored.
+    icc_name : str or None
+        The profile's own description; None where the file has none.
+    icc_note : str
+        Why "auto" reads the pixels as stored although there is a profile; else empty.
     fingerprint : str
         32 hex digits of the content.
 
@@ -97,12 +85,13 @@ class Slide:
     ((300, 400), (150.0, 200.0), (32, 32, 3))
     """
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Source, icc: str = "off") -> None:
         self.path = path
         self.name = slide_name(path)
         self._source = source
-        self._closed = False
-        self._token = next(_tokens)
+        self._is_closed = False
+        self._watch = FileWatch(path, source)
+        self._damage = DamageLog()
         self.levels: tuple[Level, ...] = plan_levels(source.levels)
         self.shape: tuple[int, int] = self.levels[0].shape
         meta = source.metadata
@@ -112,8 +101,21 @@ class Slide:
         self.scanner = meta.scanner
         self.scanner_serial = meta.scanner_serial
         self.objective_power = meta.objective_power
+        self.modality = meta.modality
+        self.scan_date = meta.scan_date
+        self.associated: tuple[str, ...] = tuple(getattr(source, "associated", ()))
         self.icc_profile = meta.icc_profile
-        self.fingerprint: str = fingerprint(path)
+        self.icc_name = None if meta.icc_profile is None else profile_name(meta.icc_profile)
+        self.fingerprint: str = getattr(source, "fingerprint", None) or fingerprint(path)
+        self._icc = "off"
+        self.icc_note = ""
+        self._pixels = self._pixels_in(None)
+        if icc != "off":
+            self.with_icc(icc)
+
+    def _pixels_in(self, colour: ToSrgb | None) -> Pixels:
+        store = prepared_store(self, "" if colour is None else colour.key, self._damage)
+        return Pixels(self._source, self.levels, colour, self._damage, store)
 
     @property
     def extent_um(self) -> tuple[float, float]:
@@ -160,6 +162,102 @@ class Slide:
         self.mpp = found
         self.mpp_source = "given"
 
+    @property
+    def icc(self) -> str:
+        """Which colours are read: "off" as stored, "auto" as the file says, "on" sRGB."""
+        return self._icc
+
+    @property
+    def colour_key(self) -> str:
+        """Names the colours that are read, for stores: "" as stored, else "srgb-" and the profile's hash."""
+        colour = self._pixels.colour
+        return "" if colour is None else colour.key
+
+    def with_icc(self, mode: str) -> None:
+        """Choose the colours that are read; pyramids made before show the new ones.
+
+        Parameters
+        ----------
+        mode : {"off", "auto", "on"}
+            Pixels as stored; converted to sRGB where the file has a usable colour profile; converted, or an
+            error.
+
+        Raises
+        ------
+        SlideError
+            If there is no such mode, or for "on" if the file has no profile or a damaged one.
+        """
+        if mode not in ICC_MODES:
+            raise SlideError(
+                f"{self.path.name}: colours can be {', '.join(ICC_MODES)}, there is no {mode!r:.40}."
+            )
+        colour, note = None, ""
+        if mode != "off" and self.icc_profile is not None:
+            try:
+                colour = to_srgb(self.icc_profile)
+            except SlideError as error:
+                note = str(error)
+        if mode == "on" and colour is None:
+            raise SlideError(
+                f"{self.path.name}: {note or 'it has no colour profile'}; its colours can't be converted, "
+                "use them as stored."
+            )
+        self._icc = mode
+        self.icc_note = f"{note}; pixels as stored" if note else ""
+        if (colour and colour.key) != (self.colour_key or None):
+            before, self._pixels = self._pixels, self._pixels_in(colour)
+            before.retire()
+        if self._is_closed:
+            self._pixels.retire()
+
+    @property
+    def damage(self) -> tuple[Damage, ...]:
+        """Tiles found damaged so far, each once; they show as flat grey (191, 191, 191)."""
+        return self._damage.found
+
+    def damaged_in(self, level: int, y: int, x: int, h: int, w: int) -> bool:
+        """Whether a region touches a tile that was found damaged; known once it was read.
+
+        Parameters are those of :meth:`read`; regions of made levels count as damaged where the stored tiles
+        that they are made from are.
+        """
+        index = self._index(level)
+        height, width = self.levels[index].shape
+        y0, y1 = (min(max(v, 0), height - 1) for v in (y, y + h - 1))
+        x0, x1 = (min(max(v, 0), width - 1) for v in (x, x + w - 1))
+        return h > 0 and w > 0 and self._pixels.is_damaged(index, y0, x0, y1 - y0 + 1, x1 - x0 + 1)
+
+    @property
+    def needs_pyramid(self) -> bool:
+        """Whether far-out views decode much more than they show: the file's small levels are missing."""
+        return not self._source.in_memory and bool(levels_to_prepare(self.levels))
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the missing levels lie ready on disk (see ``prepare_pyramid_job``), or none is needed."""
+        return self._pixels.store is None or self._pixels.store.is_complete
+
+    def associated_image(self, name: str) -> Rgb:
+        """Read a label, macro or thumbnail image by its name, uint8 (h, w, 3).
+
+        Label and macro images can show a patient's name: nothing here reads them unless asked for by name.
+
+        Raises
+        ------
+        SlideError
+            If the slide has no such image, is closed, or the image is damaged.
+        """
+        self._require_open()
+        if name not in self.associated:
+            has = ", ".join(self.associated) or "none"
+            raise SlideError(f"{self.path.name}: has no image called {name!r:.40}; it has {has}.")
+        image: Rgb = self._source.associated_image(name)
+        return image
+
+    def private(self) -> dict[str, str]:
+        """Return what could name a patient or a person (barcode, user, ...); never part of :meth:`info`."""
+        return dict(self._source.metadata.private)
+
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Rgb:
         """Read a region of a level; safe to call from many threads.
 
@@ -175,12 +273,13 @@ class Slide:
         Returns
         -------
         ndarray of uint8, (h, w, 3)
-            RGB; outside of the image its nearest edge pixel is repeated. The array is the caller's own.
+            RGB; outside of the image its nearest edge pixel is repeated; damaged tiles are flat grey
+            (:data:`MISSING_RGB`) and noted in :attr:`damage`. The array is the caller's own.
 
         Raises
         ------
         SlideError
-            If the slide is closed, has no such level, or its pixels are damaged.
+            If the slide is closed or has no such level, or if its file vanished or was changed meanwhile.
 
         Examples
         --------
@@ -192,6 +291,9 @@ class Slide:
         ...     slide.read(0, -10, 390, 20, 20).shape
         (20, 20, 3)
         """
+        return self._read(level, y, x, h, w)
+
+    def _read(self, level: int, y: int, x: int, h: int, w: int, *, quickly: bool = False) -> Rgb:
         if h < 0 or w < 0:
             raise ValueError(f"height and width can't be negative, got {h} and {w}")
         index = self._index(level)
@@ -200,11 +302,11 @@ class Slide:
         if h == 0 or w == 0:
             return np.empty((h, w, 3), np.uint8)
         if y >= 0 and x >= 0 and y + h <= height and x + w <= width:
-            return self._inside(index, y, x, h, w)
+            return self._inside(index, y, x, h, w, quickly)
         rows = np.clip(np.arange(y, y + h), 0, height - 1)
         cols = np.clip(np.arange(x, x + w), 0, width - 1)
         y0, x0 = int(rows[0]), int(cols[0])
-        region = self._inside(index, y0, x0, int(rows[-1]) - y0 + 1, int(cols[-1]) - x0 + 1)
+        region = self._inside(index, y0, x0, int(rows[-1]) - y0 + 1, int(cols[-1]) - x0 + 1, quickly)
         return region[rows - y0][:, cols - x0]
 
     def _index(self, level: int) -> int:
@@ -213,64 +315,29 @@ class Slide:
             raise SlideError(f"{self.path.name}: has levels 0 to {n - 1}, there is no level {level}.")
         return level % n
 
-    def _inside(self, level: int, y: int, x: int, h: int, w: int) -> Rgb:
+    def _inside(self, level: int, y: int, x: int, h: int, w: int, quickly: bool) -> Rgb:
         self._require_open()
-        th, tw = self.levels[level].tile
-        out = np.empty((h, w, 3), np.uint8)
-        for row in range(y // th, (y + h - 1) // th + 1):
-            for col in range(x // tw, (x + w - 1) // tw + 1):
-                tile = self._tile(level, row, col)
-                top, left = row * th, col * tw
-                y0, y1 = max(y, top), min(y + h, top + tile.shape[0])
-                x0, x1 = max(x, left), min(x + w, left + tile.shape[1])
-                out[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
-        if self._closed:
-            # closed by another thread meanwhile: leave nothing of this slide in the cache
-            tile_cache().drop(self._token)
-        return out
+        self._watch.check()
+        return self._pixels.read(level, y, x, h, w, quickly=quickly)
 
-    def _tile(self, level: int, row: int, col: int) -> Rgb:
-        info = self.levels[level]
-        key: Key = (self._token, level, row, col)
-        if not info.stored:
-            return tile_cache().get(key, lambda: self._made_tile(level, row, col))
-        if self._source.in_memory:
-            return next(iter(self._source.tiles(info.source, row, col)))[1]
-        group: Key = (self._token, level, row, -1) if info.banded else key
-        return tile_cache().get_group(key, group, lambda: self._stored_tiles(level, row, col))
-
-    def _stored_tiles(self, level: int, row: int, col: int) -> Iterator[tuple[Key, Rgb]]:
-        for (r, c), tile in self._source.tiles(self.levels[level].source, row, col):
-            yield (self._token, level, r, c), tile
-
-    def _made_tile(self, level: int, row: int, col: int) -> Rgb:
-        """Make a tile by 2x2 box means of the level before, which may itself be made."""
-        below = self.levels[level - 1].shape
-        th, tw = self.levels[level].tile
-        y, x = row * th * 2, col * tw * 2
-        return box_half(self._inside(level - 1, y, x, min(2 * th, below[0] - y), min(2 * tw, below[1] - x)))
-
-    def pyramid(self) -> list[da.Array]:
+    def pyramid(self, *, pending: str = "wait") -> list[da.Array]:
         """Return one lazy dask array a level, uint8 (h, w, 3), in chunks of 1024 px and a little more.
 
         Chunks are whole tiles of the file; names are unique to this open slide, so no cache mixes slides up.
+
+        Parameters
+        ----------
+        pending : {"wait", "blank"}
+            What a chunk does that isn't prepared yet and would decode more than about 16 MPix: decode them,
+            or come at once, pale grey (235, 235, 235) where nothing is prepared. Ask again later for its
+            pixels.
         """
-        import dask.array as da
+        if pending not in {"wait", "blank"}:
+            raise ValueError(f'pending is "wait" or "blank", not {pending!r}')
+        from napari_batchfx.slides._pyramid import lazy_levels
 
         self._require_open()
-        unique = uuid.uuid4().hex
-        return [
-            da.from_array(
-                _LevelArray(self, index),
-                chunks=(_chunk(level.tile[0]), _chunk(level.tile[1]), 3),
-                name=f"slide-{unique}-{index}",
-                lock=False,
-                asarray=False,
-                fancy=False,
-                meta=np.empty((0, 0, 0), np.uint8),
-            )
-            for index, level in enumerate(self.levels)
-        ]
+        return lazy_levels(self, quickly=pending == "blank")
 
     def thumbnail(self, max_px: int = 1024) -> Rgb:
         """Return the whole slide at no more than ``max_px`` on its longer side, uint8 (h, w, 3)."""
@@ -287,39 +354,27 @@ class Slide:
 
     def info(self) -> dict[str, Any]:
         """Return plain values for a table: what the file says, nothing that could name a patient."""
-        return {
-            "name": self.name,
-            "shape": self.shape,
-            "levels": [
-                {"shape": level.shape, "downsample": level.downsample, "stored": level.stored}
-                for level in self.levels
-            ],
-            "mpp": self.mpp,
-            "mpp_source": self.mpp_source,
-            "extent_um": None if self.mpp is None else self.extent_um,
-            "vendor": self.vendor,
-            "scanner": self.scanner,
-            "scanner_serial": self.scanner_serial,
-            "objective_power": self.objective_power,
-            "icc_profile": self.icc_profile is not None,
-            "fingerprint": self.fingerprint,
-        }
+        return slide_info(self)
 
     @property
     def is_closed(self) -> bool:
         """Whether :meth:`close` was called."""
-        return self._closed
+        return self._is_closed
+
+    @property
+    def _token(self) -> int:
+        return self._pixels.token
 
     def _require_open(self) -> None:
-        if self._closed:
+        if self._is_closed:
             raise SlideError(f"{self.path.name} is closed; open it again.")
 
     def close(self) -> None:
         """Close the file and let go of its decoded tiles; a second call does nothing."""
-        if not self._closed:
-            self._closed = True
+        if not self._is_closed:
+            self._is_closed = True
             self._source.close()
-            tile_cache().drop(self._token)
+            self._pixels.retire()
 
     def __enter__(self) -> Slide:
         return self
@@ -332,26 +387,3 @@ class Slide:
     def __repr__(self) -> str:
         mpp = "unknown mpp" if self.mpp is None else f"{self.mpp[0]:.4g} x {self.mpp[1]:.4g} µm"
         return f"<Slide {self.name}: {self.shape[0]} x {self.shape[1]} px, {mpp}, {len(self.levels)} levels>"
-
-
-def _chunk(tile: int) -> int:
-    return max(1, -(-CHUNK // tile)) * tile
-
-
-class _LevelArray:
-    """A level as something that dask can slice."""
-
-    ndim = 3
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, slide: Slide, level: int) -> None:
-        self._slide = slide
-        self._level = level
-        self.shape = (*slide.levels[level].shape, 3)
-
-    def __getitem__(self, key: tuple[slice, ...]) -> Rgb:
-        rows, cols, *rest = key if isinstance(key, tuple) else (key, slice(None))
-        y0, y1, _ = rows.indices(self.shape[0])
-        x0, x1, _ = cols.indices(self.shape[1])
-        region = self._slide.read(self._level, y0, x0, y1 - y0, x1 - x0)
-        return region[(slice(None, None, rows.step), slice(None, None, cols.step), *rest)]
