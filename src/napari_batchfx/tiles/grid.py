@@ -116,10 +116,15 @@ class TileGrid:
 
     @property
     def key(self) -> str:
-        """Names the geometry, for stores: size, mpp, stride; the slide's own mpp where the user gave it."""
+        """Names the geometry, for stores: size, mpp, stride; the slide's mpp where the user gave it; its colours.
+
+        Read when it is asked for: after ``slide.with_icc`` the same grid has another key.
+        """
         text = f"{self.size_px}px-{self.mpp:.6g}um-step{self.stride_px}"
         if self.slide.mpp_source == "given":
             text += f"-slide{self.slide_mpp[0]:.6g}x{self.slide_mpp[1]:.6g}"
+        if self.slide.colour_key:
+            text += f"-{self.slide.colour_key}"
         return text
 
     @cached_property
