@@ -116,7 +116,7 @@ class TileGrid:
 
     @property
     def key(self) -> str:
-        """Names the geometry, for stores: size, mpp, stride; the slide's mpp where the user gave it; its colours.
+        """Names the geometry, for stores: size, mpp, stride, a slide mpp that was given, the colours.
 
         Read when it is asked for: after ``slide.with_icc`` the same grid has another key.
         """
