@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from napari_batchfx.errors import SlideError
+from napari_batchfx.slides._declined import NotReadHere
 from napari_batchfx.slides._layout import (
     Layout,
     associated_of,
@@ -37,7 +37,7 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
     by_ifd = {p.index[0]: p for p in pages if len(p.index) == 1}
     images = [] if root is None else [found for e in find_all(root, "image") if (found := _image(e, by_ifd))]
     if root is None or not images:
-        raise SlideError(f"{name}: its Leica SCN header can't be understood; export it as OME-TIFF or SVS.")
+        raise NotReadHere(f"{name}: its Leica SCN header can't be understood; export it as OME-TIFF or SVS.")
     finest = min(mpp for mpp, _, _ in images)
     _, image, levels = max(
         (i for i in images if i[0] <= finest * _SAME_MPP), key=lambda i: max(p.width * p.height for p in i[2])

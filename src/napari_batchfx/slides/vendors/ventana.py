@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from napari_batchfx.errors import SlideError
+from napari_batchfx.slides._declined import NotReadHere
 from napari_batchfx.slides._layout import (
     Layout,
     associated_of,
@@ -33,13 +33,13 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
 
     Raises
     ------
-    SlideError
+    NotReadHere
         If tiles overlap: every pair has its own overlap, so in the smaller levels tiles lie at fractions of a
         pixel, and no crop of whole pixels puts them together.
     """
     overlaps = [float(v) for page in pages for v in re.findall(r'Overlap[XY]="(-?\d+(?:\.\d+)?)"', page.xmp)]
     if any(overlaps):
-        raise SlideError(
+        raise NotReadHere(
             f"{name}: Ventana BIF slides with overlapping tiles aren't read here; convert it to OME-TIFF "
             "(QuPath, bfconvert)."
         )
