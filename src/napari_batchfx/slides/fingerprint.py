@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from napari_batchfx.errors import SlideError
 
@@ -13,18 +16,22 @@ WHOLE_BELOW = 4 * 2**20
 EDGE = 256 * 2**10
 BLOCK = 4096
 N_BLOCKS = 128
+#: Chunk files of each level of an OME-Zarr image that are looked at.
+N_CHUNKS = 96
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return 32 hex digits that identify a file's content.
+    """Return 32 hex digits that identify a slide's content.
 
     Files under 4 MiB are hashed whole. Of larger ones the size, the first and last 256 KiB (header, index,
-    first tiles) and 128 blocks of 4 KiB spread evenly over the pixels: 5 GB take milliseconds.
+    first tiles) and 128 blocks of 4 KiB spread evenly over the pixels: 5 GB take milliseconds. A slide of
+    several files (the DICOM files of one slide, MIRAX, OME-Zarr) is hashed file by file, in an order that
+    doesn't depend on the folder; of OME-Zarr the headers and up to 96 chunks a level.
 
     Parameters
     ----------
     path : path
-        A file; its name, folder and dates play no part.
+        A file or the folder of a slide; its name, folder and dates play no part.
 
     Returns
     -------
@@ -34,7 +41,7 @@ def fingerprint(path: str | Path) -> str:
     Raises
     ------
     SlideError
-        If the file can't be read.
+        If the file can't be read, or the folder is no slide.
 
     Notes
     -----
@@ -48,6 +55,69 @@ def fingerprint(path: str | Path) -> str:
     (32, True)
     """
     path = Path(path)
+    parts = list(_parts(path))
+    if len(parts) == 1:
+        return _of_file(parts[0][1])
+    digest = hashlib.blake2b(digest_size=16)
+    for name, member in sorted((name, _of_member(member)) for name, member in parts):
+        digest.update(f"{name}\0{member}\n".encode())
+    return digest.hexdigest()
+
+
+def _parts(path: Path) -> Iterable[tuple[str, Path]]:
+    """Yield a slide's files with the names that count: those of DICOM files and of a .mrxs don't."""
+    from napari_batchfx.slides._dicom import dicom_files, has_dicom
+    from napari_batchfx.slides._dicom_header import is_dicom
+    from napari_batchfx.slides._ngff_layout import is_ngff
+
+    if path.is_dir():
+        if is_ngff(path):
+            yield from _ngff_parts(path)
+        elif has_dicom(path):
+            yield from (("", member) for member in dicom_files(path))
+        else:
+            raise SlideError(f"{path.name}: it is a folder, not a slide; choose the slide's file.")
+        return
+    if is_dicom(path):
+        yield from (("", member) for member in dicom_files(path))
+        return
+    yield "", path
+    folder = path.with_suffix("")
+    if path.suffix.lower() == ".mrxs" and folder.is_dir():
+        try:
+            yield from ((member.name, member) for member in folder.iterdir() if member.is_file())
+        except OSError as error:
+            raise SlideError(
+                f"{folder.name}: the folder can't be read ({error.strerror or error})."
+            ) from error
+
+
+def _ngff_parts(path: Path) -> Iterable[tuple[str, Path]]:
+    """Yield headers and chunks spread evenly over each level; what isn't there counts as missing."""
+    from napari_batchfx.slides._ngff_layout import read_ngff
+
+    image = read_ngff(path)
+    for document in image.documents:
+        if document.is_relative_to(image.root):
+            yield document.relative_to(image.root).as_posix(), document
+    for level in image.levels:
+        total = int(np.prod(level.grid, dtype=np.int64))
+        for index in np.unique(np.linspace(0, total - 1, min(total, N_CHUNKS)).astype(np.int64)):
+            chunk = level.file(np.unravel_index(index, level.grid))
+            yield chunk.relative_to(image.root).as_posix(), chunk
+
+
+def _of_member(path: Path) -> str:
+    try:
+        return _of_file(path)
+    except SlideError:
+        if path.exists():
+            raise
+        # chunks of nothing but the fill value aren't stored
+        return "missing"
+
+
+def _of_file(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     try:
         size = path.stat().st_size
