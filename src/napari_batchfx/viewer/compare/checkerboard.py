@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SquareNames", "fitting_size", "squares"]
 
-_PER_VIEW = 5.0
+_PER_VIEW = 4.0
 
 
 def squares(size_um: float, n: int) -> list[Squares]:
@@ -25,7 +25,7 @@ def squares(size_um: float, n: int) -> list[Squares]:
 
 
 def fitting_size(span_um: float, now_um: float | None = None) -> float:
-    """A square for a view whose shorter side is ``span_um``: about five of them fit, of a round size.
+    """A square for a view whose shorter side is ``span_um``: four to ten of them fit, of a round size.
 
     The size stays as it is while 2.5 to 16 squares fit, so that the board does not change with every turn of the wheel.
     """

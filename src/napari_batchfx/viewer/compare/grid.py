@@ -47,22 +47,25 @@ def keep_cells(session: Session) -> None:
     if not grid.enabled or not cells:
         return
     stride = max(sum(not _is_space(layer) for layer in cell) for cell in cells)
-    wanted: list[Layer] = []
-    for cell in cells:
-        own = [layer for layer in cell if not _is_space(layer)]
-        spaces = [layer for layer in cell if _is_space(layer)]
-        if not own:  # a slide that went: so do its spaces
-            _remove(session, spaces)
-            continue
-        missing = stride - len(own)
-        _remove(session, spaces[missing:])
-        spaces = spaces[:missing] + [_add_space(session, own[0]) for _ in range(missing - len(spaces))]
-        wanted += own + spaces
-    for index, layer in enumerate(wanted):
-        at = viewer.layers.index(layer)
-        if at != index:
-            viewer.layers.move(at, index)
-    if grid.stride != stride:
+    own_of = [[layer for layer in cell if not _is_space(layer)] for cell in cells]
+    spaces_of = [[layer for layer in cell if _is_space(layer)] for cell in cells]
+    wanted = [layer for own, spaces in zip(own_of, spaces_of, strict=True) for layer in (*own, *spaces)]
+    is_even = all(
+        len(own) + len(spaces) == stride and own for own, spaces in zip(own_of, spaces_of, strict=True)
+    )
+    if is_even and wanted == list(viewer.layers) and grid.stride == stride:
+        return
+    with viewer.layers.batched_update():  # napari lays the grid out once, not at every step
+        wanted = []
+        for own, spaces in zip(own_of, spaces_of, strict=True):
+            missing = stride - len(own) if own else 0  # a slide that went takes its spaces along
+            _remove(session, spaces[missing:])
+            kept = spaces[:missing]
+            wanted += own + kept + [_add_space(session, own[0]) for _ in range(missing - len(kept))]
+        for index, layer in enumerate(wanted):
+            at = viewer.layers.index(layer)
+            if at != index:
+                viewer.layers.move(at, index)
         grid.stride = stride
 
 
@@ -98,7 +101,10 @@ def _add_space(session: Session, beside: Layer) -> Layer:
 
 def drop_spaces(session: Session) -> None:
     """Take the spaces away."""
-    _remove(session, [layer for layer in list(session.viewer.layers) if _is_space(layer)])
+    spaces = [layer for layer in session.viewer.layers if _is_space(layer)]
+    if spaces:
+        with session.viewer.layers.batched_update():
+            _remove(session, spaces)
 
 
 def fit_slides(session: Session) -> None:
@@ -117,7 +123,7 @@ def show_names(session: Session, named: list[Any], on: bool) -> list[Any]:
     for cell in cells_of(session) if on else []:
         for layer in cell:
             overlay: Any = getattr(layer, "name_overlay", None)  # younger than the rest of the grid
-            if tag(layer).get("kind") == "slide" and layer.visible and overlay is not None:
+            if tag(layer).get("kind") == "slide" and overlay is not None:
                 if layer in named or not overlay.visible:
                     wanted.append(layer)
                 break
