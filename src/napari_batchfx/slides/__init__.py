@@ -1,7 +1,16 @@
 """Open a whole-slide image: levels, pixel size, vendor and scanner, colour profile; lazily."""
 
 from napari_batchfx.errors import SlideError
-from napari_batchfx.slides.alignment import Alignment, register, register_job, register_translation
+from napari_batchfx.slides.alignment import (
+    Alignment,
+    alignment_from_points,
+    check_alignment,
+    read_alignment,
+    register,
+    register_job,
+    register_translation,
+    write_alignment,
+)
 from napari_batchfx.slides.cache import TileCache, set_cache_bytes, tile_cache
 from napari_batchfx.slides.damage import MISSING_RGB, Damage, DamagedTile
 from napari_batchfx.slides.fingerprint import fingerprint
@@ -27,17 +36,21 @@ __all__ = [
     "SlideError",
     "SlideMetadata",
     "TileCache",
+    "alignment_from_points",
     "can_open",
+    "check_alignment",
     "clear_prepared",
     "fingerprint",
     "open_slide",
     "prepare_pyramid_job",
     "prepared_bytes",
     "prepared_folder",
+    "read_alignment",
     "register",
     "register_job",
     "register_translation",
     "set_cache_bytes",
     "tile_cache",
+    "write_alignment",
     "write_pyramid",
 ]

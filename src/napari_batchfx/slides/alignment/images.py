@@ -96,11 +96,19 @@ def contrast(gray: Gray, sigma: float, blur: float = 0.7) -> Gray:
     """
     from scipy import ndimage
 
-    fine = ndimage.gaussian_filter(gray, blur) if blur else gray
-    mean = ndimage.gaussian_filter(fine, sigma)
-    flat = fine - mean
-    spread = np.sqrt(np.maximum(ndimage.gaussian_filter(flat * flat, sigma), 0))
+    fine = ndimage.gaussian_filter(gray, blur, truncate=3.0) if blur else gray
+    flat = fine - _local_mean(fine, sigma)
+    spread = np.sqrt(np.maximum(_local_mean(flat * flat, sigma), 0))
     result: Gray = np.clip(flat / (spread + NOISE_OD), -3, 3).astype(np.float32)
+    return result
+
+
+def _local_mean(values: Gray, sigma: float) -> Gray:
+    """Mean over a tent about as wide as a Gaussian of ``sigma`` pixels: two running means, much faster."""
+    from scipy import ndimage
+
+    width = max(3, round(2.4 * sigma))
+    result: Gray = ndimage.uniform_filter(ndimage.uniform_filter(values, width), width)
     return result
 
 

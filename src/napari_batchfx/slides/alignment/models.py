@@ -1,4 +1,4 @@
-"""Fitting a shift, a similarity or an affine to matched positions, and how likely chance matches that well."""
+"""Fitting a shift, a similarity or an affine to matched positions, and how likely chance does as well."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def fit_robust(
         return None
     miss = np.abs(alpha[:, None] * z[None] + beta[:, None] - w[None])
     # truncated quadratic: of models with as many matches the tighter one
-    best = int(np.argmin(np.minimum(miss, tolerance).__pow__(2).sum(axis=1)))
+    best = int(np.argmin((np.minimum(miss, tolerance) ** 2).sum(axis=1)))
     inside = miss[best] <= tolerance
     first: Model = "translation" if model == "translation" else "similarity"
     matrix = np.eye(3)

@@ -111,7 +111,7 @@ class Alignment:
 
     @property
     def rotation_deg(self) -> float:
-        """Turn of b, -180..180 degrees; counter-clockwise on the screen is positive, left-right flip first."""
+        """Turn of b, -180..180 degrees, counter-clockwise on the screen, after the flip if there is one."""
         u, _, vt = np.linalg.svd(self.affine_um[:2, :2])
         turn = u @ vt
         return float(math.degrees(math.atan2(turn[1, 0], turn[0, 0])))
@@ -142,7 +142,8 @@ class Alignment:
         if math.isnan(self.residual_um):
             return "what is left apart was not measured"
         if self.method == "points":
-            return f"the {self.n_windows} point pairs lie {self.residual_um:.1f} µm apart (median, fitted to them)"
+            pairs = f"the {self.n_windows} point pairs"
+            return f"{pairs} lie {self.residual_um:.1f} µm apart (median, fitted to them)"
         return f"what is left apart is about {self.residual_um:.1f} µm (median)"
 
     def to_dict(self) -> dict[str, Any]:
