@@ -85,8 +85,8 @@ def test_red_pen_does_not_count(real_data):
     ink = (rgb[..., 0] > 170) & (rgb[..., 1] < 45) & (rgb[..., 2] < 45)
     assert ink.mean() > 0.1
     assert found.mask[ink].mean() < 0.02
-    # the tissue on the right stays
-    assert found.mask[60:, 60:].mean() > 0.85
+    # the tissue on the right of the stroke stays (the rest are the holes of fat)
+    assert found.mask[60:, 115:].mean() > 0.9
 
 
 def test_a_field_full_of_tissue_is_not_cut_in_two(real_data):

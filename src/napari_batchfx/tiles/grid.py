@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_batchfx.errors import TileError
 from napari_batchfx.slides import Slide
-from napari_batchfx.tiles.tissue import tissue_mask
+from napari_batchfx.tiles.tissue import TissueSettings, tissue_mask
 
 __all__ = ["TileGrid", "nearest_first"]
 
@@ -35,6 +36,11 @@ class TileGrid:
         Micrometres a tile pixel.
     stride_px : int, optional
         Step between tiles in tile pixels; the tile's size unless given.
+    tissue_settings : TissueSettings, optional
+        How tissue is found; the defaults otherwise. It selects cells and is no part of :attr:`key`: the
+        features of a cell don't depend on it.
+    include, exclude : iterable of array (k, 2)
+        Polygons (y, x) in micrometres that are tissue, and that are none, whatever the pixels say.
 
     Attributes
     ----------
@@ -63,7 +69,14 @@ class TileGrid:
     """
 
     def __init__(
-        self, slide: Slide, size_px: int = 224, mpp: float = 0.5, stride_px: int | None = None
+        self,
+        slide: Slide,
+        size_px: int = 224,
+        mpp: float = 0.5,
+        stride_px: int | None = None,
+        tissue_settings: TissueSettings | None = None,
+        include: Iterable[ArrayLike] = (),
+        exclude: Iterable[ArrayLike] = (),
     ) -> None:
         if not hasattr(slide, "mpp"):
             raise TileError(f"Tiles are laid on an open slide (see open_slide), not on {slide!r:.60}.")
@@ -84,6 +97,8 @@ class TileGrid:
         self.stride_px = int(stride)
         self.size_um = self.size_px * self.mpp
         self.stride_um = self.stride_px * self.mpp
+        self.tissue_settings = tissue_settings or TissueSettings()
+        self._include, self._exclude = tuple(include), tuple(exclude)
         self.slide_mpp: tuple[float, float] = slide.mpp
         height, width = slide.extent_um
         rows, cols = (
@@ -131,7 +146,10 @@ class TileGrid:
     def tissue(self) -> NDArray[np.float32]:
         """Share of tissue of every cell, float32 (rows, cols), 0..1."""
         cells = self.all_cells()
-        return tissue_mask(self.slide).fraction(self.bounds_um(cells)).reshape(self.shape)
+        found = tissue_mask(
+            self.slide, settings=self.tissue_settings, include=self._include, exclude=self._exclude
+        )
+        return found.fraction(self.bounds_um(cells)).reshape(self.shape)
 
     def all_cells(self) -> Cells:
         """Return every cell, int (n, 2), row by row."""

@@ -3,34 +3,78 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from numpy.typing import ArrayLike, NDArray
 
 from napari_batchfx.errors import TileError
 from napari_batchfx.slides import Slide
+from napari_batchfx.tiles._pen import marker_pen
+from napari_batchfx.tiles._tissue_fields import TissueFields, drop_specks, fill_holes
+from napari_batchfx.tiles.overview import polygon_mask, slide_overview, slide_state
 
-__all__ = ["TissueMask", "tissue_mask"]
+__all__ = ["EXCLUDABLE", "TissueMask", "TissueSettings", "find_tissue", "tissue_mask"]
 
-Rgb = NDArray[np.uint8]
+#: Artefacts that can be left out of the tissue.
+EXCLUDABLE = ("pen", "edge", "fold", "blur")
+Polygons = Iterable[ArrayLike]
 
-# Optical density (mean over the channels, smoothed) between which a threshold may lie. Measured: clean glass
-# stays below
-# 0.01, the palest cytoplasm of a Ki-67 slide is at 0.02 to 0.03. Otsu on a field full of tissue would split
-# tissue from tissue.
-FLOOR = 0.02
-CEILING = 0.04
-SMOOTH_UM = 8.0
-# Uneven light and dirty glass are grey and smooth; tissue has a colour or a texture.
-LEAST_COLOUR = 0.006
-LEAST_TEXTURE = 0.01
-BLACK = 40
-LEAST_WHITE = 200.0
-LEAST_UM2 = 1000.0
-MAX_PIXELS = 32 * 2**20
+
+@dataclass(frozen=True)
+class TissueSettings:
+    """How tissue is found.
+
+    Parameters
+    ----------
+    threshold : float or None
+        Optical density (mean over the channels, smoothed) above which a pixel counts; for fluorescence the
+        brightness above the background as a share of full scale. ``None`` = found for each slide.
+    smooth_um : float
+        Standard deviation of the smoothing, micrometres; 0 to 200.
+    min_area_um2 : float
+        Connected tissue below this area is dropped.
+    fill_holes_um2 : float
+        Holes below this area are filled; larger ones (lumina, vessels, fat) stay. 0 fills none.
+    exclude : tuple of str
+        Artefacts that count as no tissue: of "pen", "edge", "fold", "blur" (see :func:`artefact_mask`).
+
+    Raises
+    ------
+    TileError
+        If a value is out of its range or an artefact isn't known.
+
+    Examples
+    --------
+    >>> TissueSettings(threshold=0.05, exclude=("pen", "fold")).smooth_um
+    8.0
+    """
+
+    threshold: float | None = None
+    smooth_um: float = 8.0
+    min_area_um2: float = 1000.0
+    fill_holes_um2: float = 0.0
+    exclude: tuple[str, ...] = ("pen",)
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 3:
+            raise TileError(f"The tissue threshold is a density above 0 and up to 3, not {self.threshold:g}.")
+        if not 0 <= self.smooth_um <= 200:
+            raise TileError(f"Tissue is smoothed over 0 to 200 µm, not {self.smooth_um:g}.")
+        for area in (self.min_area_um2, self.fill_holes_um2):
+            if not 0 <= area < float("inf"):
+                raise TileError(f"An area of tissue or holes is 0 µm² or more, not {area:g}.")
+        if isinstance(self.exclude, str):
+            raise TileError(f"Artefacts to leave out are a list of names, not the text {self.exclude!r}.")
+        unknown = [name for name in self.exclude if name not in EXCLUDABLE]
+        if unknown:
+            raise TileError(
+                f"{unknown[0]!r} is no artefact that can be left out; there are {', '.join(EXCLUDABLE)}."
+            )
+        # one order, so that equal choices are equal settings
+        object.__setattr__(self, "exclude", tuple(name for name in EXCLUDABLE if name in self.exclude))
 
 
 @dataclass(frozen=True)
@@ -98,17 +142,28 @@ def _at(table: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float6
 
 _masks: WeakKeyDictionary[Slide, dict[tuple[object, ...], TissueMask]] = WeakKeyDictionary()
 _lock = threading.Lock()
+# Masks kept for an open slide: a slider passes through many settings.
+KEPT = 8
 
 
-def tissue_mask(slide: Slide, mpp: float = 8.0) -> TissueMask:
+def tissue_mask(
+    slide: Slide,
+    mpp: float = 8.0,
+    settings: TissueSettings | None = None,
+    include: Polygons = (),
+    exclude: Polygons = (),
+) -> TissueMask:
     """Find the tissue of a slide.
 
     The slide is brought to ``mpp`` by area means. A pixel's density is its mean optical density against the
     slide's own glass, smoothed over 8 um so that pale cytoplasm between nuclei counts. The threshold is
     Otsu's on the logarithm of the density (glass and tissue differ by a factor, not by a difference), held
     between a floor (a blank slide has no tissue) and a ceiling (a slide full of tissue isn't cut in two).
-    Grey smooth shades (uneven light, dirt), pixels that are black in all channels (padding, scan borders) and
-    the colours of marker pens don't count; specks under 1,000 um2 are dropped.
+    Grey smooth shades (uneven light, dirt), pixels that are black in all channels (padding, scan borders),
+    damaged parts of the file and the artefacts that the settings name don't count; specks are dropped, small
+    holes filled if asked for. What a person drew overrides all of it.
+
+    Fluorescence (``slide.modality``) is bright on dark: Otsu on the brightness above the darkest percent.
 
     Parameters
     ----------
@@ -117,6 +172,11 @@ def tissue_mask(slide: Slide, mpp: float = 8.0) -> TissueMask:
     mpp : float
         Micrometres a mask pixel; made coarser where the mask would exceed 32 MPix, finer never than the
         slide.
+    settings : TissueSettings, optional
+        The defaults otherwise.
+    include, exclude : iterable of array (k, 2)
+        Polygons (y, x) in micrometres that are tissue, and that are none, whatever the pixels say; where both
+        overlap there is none.
 
     Returns
     -------
@@ -143,119 +203,68 @@ def tissue_mask(slide: Slide, mpp: float = 8.0) -> TissueMask:
     >>> mask.shape, round(float(mask.mean()), 1), bool(mask[25, 25]), bool(mask[0, 0])
     ((50, 50), 0.3, True, False)
     """
-    if slide.mpp is None:
-        raise TileError(f"{slide.path.name}: no pixel size in the file; give mpp=... (micrometres a pixel).")
-    key = (slide.mpp, float(mpp))
+    settings = settings or TissueSettings()
+    include, exclude = tuple(include), tuple(exclude)
+    drawn = tuple(
+        tuple(np.asarray(polygon, dtype=np.float64).tobytes() for polygon in polygons)
+        for polygons in (include, exclude)
+    )
+    key = (*slide_state(slide), float(mpp), settings, drawn)
     with _lock:
         known = _masks.get(slide, {}).get(key)
     if known is not None:
         return known
-    image, size = _overview(slide, float(mpp))
-    mask, threshold = _find(image, size)
-    found = TissueMask(mask, size, threshold)
+    fields = TissueFields(slide_overview(slide, float(mpp)), marker_pen)
+    artefacts = _left_out(slide, float(mpp), settings)
+    found = find_tissue(fields, settings, include, exclude, artefacts)
     with _lock:
-        _masks.setdefault(slide, {})[key] = found
+        kept = _masks.setdefault(slide, {})
+        kept[(*slide_state(slide), *key[3:])] = found
+        while len(kept) > KEPT:
+            kept.pop(next(iter(kept)))
     return found
 
 
-def _overview(slide: Slide, mpp: float) -> tuple[Rgb, tuple[float, float]]:
-    """The slide by area means at about ``mpp``, and its exact pixel size (y, x)."""
-    height_um, width_um = slide.extent_um
-    mpp = max(mpp, (height_um * width_um / MAX_PIXELS) ** 0.5)
-    level = max(i for i in range(len(slide.levels)) if i == 0 or max(slide.level_mpp(i)) <= mpp * 1.001)
-    my, mx = slide.level_mpp(level)
-    out = (
-        max(1, min(slide.levels[level].shape[0], round(height_um / mpp))),
-        max(1, min(slide.levels[level].shape[1], round(width_um / mpp))),
-    )
-    step_y, step_x = height_um / my / out[0], width_um / mx / out[1]
-    rows = []
-    # bands of output rows, so that a plain level of a huge slide is never held whole
-    band = max(1, int(2048 / step_y))
-    for top in range(0, out[0], band):
-        n = min(band, out[0] - top)
-        y0, y1 = top * step_y, (top + n) * step_y
-        first = int(np.floor(y0))
-        region = slide.read(
-            level, first, 0, int(np.ceil(y1 - 1e-9)) - first, int(np.ceil(out[1] * step_x - 1e-9))
-        )
-        box = (0.0, y0 - first, min(out[1] * step_x, region.shape[1]), min(y1 - first, region.shape[0]))
-        rows.append(np.asarray(Image.fromarray(region).resize((out[1], n), Image.Resampling.BOX, box=box)))
-    return np.concatenate(rows), (height_um / out[0], width_um / out[1])
+def find_tissue(
+    fields: TissueFields,
+    settings: TissueSettings,
+    include: Polygons = (),
+    exclude: Polygons = (),
+    artefacts: NDArray[np.bool_] | None = None,
+) -> TissueMask:
+    """Do the last steps of :func:`tissue_mask`, on an overview that was prepared before.
 
-
-def _find(image: Rgb, size: tuple[float, float]) -> tuple[NDArray[np.bool_], float]:
-    from scipy import ndimage
-
-    black = image.max(axis=2) < BLACK
-    od = _density(image, black)
-    excluded = black | ndimage.binary_dilation(_is_pen(od), iterations=2)
-    sigma = (SMOOTH_UM / size[0], SMOOTH_UM / size[1])
-
-    # weighted by what counts, so that pen and padding don't bleed into their surroundings
-    weight = ndimage.gaussian_filter((~excluded).astype(np.float32), sigma) + 1e-6
-
-    def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = ndimage.gaussian_filter(np.where(excluded, 0, values), sigma) / weight
-        return result
-
-    gray = od.mean(axis=2)
-    density = smooth(gray)
-    colour = smooth(od.max(axis=2) - od.min(axis=2))
-    texture = np.sqrt(np.maximum(smooth(gray * gray) - density * density, 0))
-    threshold = float(np.clip(_otsu_log(density[~excluded]), FLOOR, CEILING))
-    mask: NDArray[np.bool_] = (
-        (density > threshold) & ~excluded & ((colour > LEAST_COLOUR) | (texture > LEAST_TEXTURE))
-    )
-    labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
-    if n:
-        keep = np.bincount(labels.ravel()) >= LEAST_UM2 / (size[0] * size[1])
-        keep[0] = False
-        mask = keep[labels]
-    return mask, threshold
-
-
-def _density(image: Rgb, black: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Optical density of each channel (h, w, 3) against the slide's own white."""
-    glass = image[~black]
-    white = np.array([_white(glass[:, c]) for c in range(3)], dtype=np.float32)
-    result: NDArray[np.float32] = np.maximum(
-        -np.log10(np.maximum(image.astype(np.float32), 1.0) / white), 0.0
-    )
-    return result
-
-
-def _white(channel: NDArray[np.uint8]) -> float:
-    """Glass of one channel: its 99th percentile, if bright enough for glass (tissue may fill the field)."""
-    return float(max(np.percentile(channel, 99), LEAST_WHITE)) if channel.size else 255.0
-
-
-def _is_pen(od: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Marker pen by the ratio of the channels' densities; stains lie elsewhere.
-
-    Red pen takes green and blue alike and lets red through (eosin takes little blue, DAB and AEC take some
-    red); green pen takes red most and green least; blue pen takes red and green strongly and lets blue
-    through.
+    Parameters
+    ----------
+    fields : TissueFields
+    settings : TissueSettings
+    include, exclude : iterable of array (k, 2)
+        As for :func:`tissue_mask`.
+    artefacts : ndarray of bool, (h, w), optional
+        Folds, blur and edges that are left out.
     """
-    r, g, b = od[..., 0], od[..., 1], od[..., 2]
-    red = (g > 0.5) & (b > 0.75 * g) & (b < 1.4 * g) & (r < 0.16 * g)
-    green = (r > 0.25) & (g < 0.6 * r) & (g < 0.75 * b)
-    blue = (r > 0.5) & (g > 0.3) & (b < 0.25 * r) & (g < r)
-    result: NDArray[np.bool_] = red | green | blue
-    return result
+    overview = fields.overview
+    without_pen = "pen" in settings.exclude
+    smoothed = fields.smoothed(settings.smooth_um, without_pen)
+    threshold = smoothed.automatic if settings.threshold is None else float(settings.threshold)
+    mask: NDArray[np.bool_] = (smoothed.density > threshold) & smoothed.possible
+    mask = drop_specks(mask, settings.min_area_um2 / overview.pixel_um2)
+    if settings.fill_holes_um2 > 0:
+        closed = fields.never | fields.pen if without_pen else fields.never
+        mask = fill_holes(mask, settings.fill_holes_um2 / overview.pixel_um2, closed)
+    if artefacts is not None:
+        mask &= ~artefacts
+    mask |= polygon_mask(include, overview.shape, overview.mpp)
+    mask &= ~polygon_mask(exclude, overview.shape, overview.mpp)
+    # what can't be read can't be looked at, whoever drew it
+    mask &= ~overview.missing
+    return TissueMask(mask, overview.mpp, threshold)
 
 
-def _otsu_log(density: NDArray[np.float32]) -> float:
-    """Otsu's threshold on the logarithm of densities 0.001 to 2, over 256 bins."""
-    counts, edges = np.histogram(np.log10(np.clip(density, 1e-3, 2.0)), bins=256, range=(-3.0, 0.31))
-    middle = (edges[:-1] + edges[1:]) / 2
-    weight = np.cumsum(counts)
-    total = np.cumsum(counts * middle)
-    below, above = weight[:-1], weight[-1] - weight[:-1]
-    ok = (below > 0) & (above > 0)
-    if not ok.any():
-        return 0.0
-    mean_below = total[:-1] / np.maximum(below, 1)
-    mean_above = (total[-1] - total[:-1]) / np.maximum(above, 1)
-    between = np.where(ok, below * above * (mean_below - mean_above) ** 2.0, 0.0)
-    return float(10 ** edges[int(np.argmax(between)) + 1])
+def _left_out(slide: Slide, mpp: float, settings: TissueSettings) -> NDArray[np.bool_] | None:
+    kinds = [kind for kind in settings.exclude if kind != "pen"]
+    if not kinds:
+        return None
+    from napari_batchfx.tiles.artefacts import artefact_mask
+
+    return artefact_mask(slide, mpp, kinds).mask(*kinds)

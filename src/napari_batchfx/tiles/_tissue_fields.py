@@ -1,0 +1,177 @@
+"""The steps from an overview to tissue, kept apart so that a new threshold doesn't smooth again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from napari_batchfx.tiles.overview import Overview
+
+__all__ = ["Smoothed", "TissueFields"]
+
+Field = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+# Optical density (mean over the channels, smoothed) between which an automatic threshold may lie. Measured:
+# clean glass stays below 0.01, the palest cytoplasm of a Ki-67 slide is at 0.02 to 0.03. Otsu on a field full
+# of tissue would split tissue from tissue.
+FLOOR = 0.02
+CEILING = 0.04
+# The same for the brightness of fluorescence above its dark background, as a share of full scale.
+LIGHT_FLOOR = 0.02
+LIGHT_CEILING = 0.25
+# Uneven light and dirty glass are grey and smooth; tissue has a colour or a texture.
+LEAST_COLOUR = 0.006
+LEAST_TEXTURE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """Density over a slide after smoothing, what may be tissue at all, and the automatic threshold.
+
+    Parameters
+    ----------
+    density : ndarray of float32, (h, w)
+    possible : ndarray of bool, (h, w)
+        Coloured or textured, and not excluded.
+    automatic : float
+        Otsu's threshold between floor and ceiling.
+    """
+
+    density: Field
+    possible: Mask
+    automatic: float
+
+
+class TissueFields:
+    """What is computed once for an overview; a mask of other settings takes only the steps that change.
+
+    Parameters
+    ----------
+    overview : Overview
+    pen : function
+        From density (h, w, 3) and overview to the marker pen on it, bool (h, w).
+    """
+
+    def __init__(self, overview: Overview, pen: Callable[[Field, Overview], Mask]) -> None:
+        self.overview = overview
+        self._find_pen = pen
+        self._smoothed: tuple[tuple[float, bool], Smoothed] | None = None
+
+    @cached_property
+    def _density(self) -> tuple[Field, Field, Mask | None]:
+        """Mean density, its range over the channels, pen (``None`` where the light is fluorescence)."""
+        od = self.overview.density()
+        if self.overview.is_fluorescence:
+            # one channel often carries all: its mean would be a third of it
+            return od.max(axis=2), np.zeros(self.overview.shape, np.float32), None
+        gray = od.mean(axis=2)
+        low = np.minimum(np.minimum(od[..., 0], od[..., 1]), od[..., 2])
+        high = np.maximum(np.maximum(od[..., 0], od[..., 1]), od[..., 2])
+        return gray, high - low, self._find_pen(od, self.overview)
+
+    @cached_property
+    def never(self) -> Mask:
+        """Black or damaged."""
+        result: Mask = self.overview.black() | self.overview.missing
+        return result
+
+    @property
+    def pen(self) -> Mask:
+        """Marker pen, as it is left out."""
+        found = self._density[2]
+        return np.zeros(self.overview.shape, bool) if found is None else found
+
+    def smoothed(self, smooth_um: float, without_pen: bool) -> Smoothed:
+        """Smooth over ``smooth_um``; the last result is kept."""
+        key = (float(smooth_um), bool(without_pen))
+        last = self._smoothed
+        if last is not None and last[0] == key:
+            return last[1]
+        made = self._smooth(*key)
+        self._smoothed = (key, made)
+        return made
+
+    def _smooth(self, smooth_um: float, without_pen: bool) -> Smoothed:
+        from scipy import ndimage
+
+        gray, colour, pen = self._density
+        excluded = self.never | pen if without_pen and pen is not None else self.never
+        sigma = (smooth_um / self.overview.mpp[0], smooth_um / self.overview.mpp[1])
+        any_excluded = bool(excluded.any())
+        # weighted by what counts, so that pen and padding don't bleed into their surroundings
+        weight = np.float32(1.0)
+        if any_excluded:
+            weight = ndimage.gaussian_filter((~excluded).astype(np.float32), sigma) + np.float32(1e-6)
+
+        def smooth(values: Field) -> Field:
+            source = np.where(excluded, np.float32(0), values) if any_excluded else values
+            result: Field = ndimage.gaussian_filter(source, sigma)
+            result /= weight
+            return result
+
+        density = smooth(gray)
+        if self.overview.is_fluorescence:
+            possible = ~excluded
+            low, high = LIGHT_FLOOR, LIGHT_CEILING
+        else:
+            texture = smooth(gray * gray) - density * density
+            possible = (smooth(colour) > LEAST_COLOUR) | (texture > LEAST_TEXTURE**2)
+            possible &= ~excluded
+            low, high = FLOOR, CEILING
+        counted = density[~excluded] if any_excluded else density
+        return Smoothed(density, possible, float(np.clip(_otsu_log(counted), low, high)))
+
+
+def drop_specks(mask: Mask, least_pixels: float) -> Mask:
+    """Keep connected parts (corners connect) of at least that many pixels."""
+    from scipy import ndimage
+
+    if least_pixels <= 1:
+        return mask
+    labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
+    if not n:
+        return mask
+    keep = np.bincount(labels.ravel()) >= least_pixels
+    keep[0] = False
+    result: Mask = keep[labels]
+    return result
+
+
+def fill_holes(mask: Mask, below_pixels: float, closed: Mask) -> Mask:
+    """Fill holes of fewer pixels; one that touches the border or ``closed`` pixels is no hole."""
+    from scipy import ndimage
+
+    if below_pixels <= 0:
+        return mask
+    labels, n = ndimage.label(~mask)
+    if not n:
+        return mask
+    fill = np.bincount(labels.ravel()) < below_pixels
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[closed]):
+        fill[edge] = False
+    fill[0] = True  # tissue itself
+    result: Mask = fill[labels]
+    return result
+
+
+def _otsu_log(density: Field) -> float:
+    """Otsu's threshold on the logarithm of densities 0.001 to 2, over 256 bins."""
+    counts, edges = np.histogram(np.log10(np.clip(density, 1e-3, 2.0)), bins=256, range=(-3.0, 0.31))
+    middle = (edges[:-1] + edges[1:]) / 2
+    weight = np.cumsum(counts)
+    total = np.cumsum(counts * middle)
+    below, above = weight[:-1], weight[-1] - weight[:-1]
+    ok = (below > 0) & (above > 0)
+    if not ok.any():
+        return 0.0
+    mean_below = total[:-1] / np.maximum(below, 1)
+    mean_above = (total[-1] - total[:-1]) / np.maximum(above, 1)
+    between = np.where(ok, below * above * (mean_below - mean_above) ** 2.0, 0.0)
+    return float(10 ** edges[int(np.argmax(between)) + 1])
