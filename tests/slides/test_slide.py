@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_batchfx.errors import SlideError
-from napari_batchfx.slides import fingerprint, open_slide, set_cache_bytes, tile_cache, write_pyramid
+from napari_batchfx.slides import _watch, fingerprint, open_slide, set_cache_bytes, tile_cache, write_pyramid
 from napari_batchfx.slides.slide import box_half, slide_name
+
+from .array_source import array_slide
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +259,140 @@ def test_cache_drops_the_oldest_and_survives_a_failed_decoding():
     assert ("e",) not in cache
     with pytest.raises(ValueError, match="read-only"):
         cache.get(("a",), tile["a"])[:] = 1
+
+
+@pytest.fixture
+def every_read_looks(monkeypatch):
+    """As if a second passed between any two reads."""
+    monkeypatch.setattr(_watch, "EVERY_S", 0.0)
+
+
+@pytest.fixture
+def own_copy(path, tmp_path):
+    return shutil.copy(path, tmp_path / "own.tif")
+
+
+@pytest.mark.usefixtures("every_read_looks")
+def test_a_slide_that_vanishes_says_so_and_works_when_it_is_back(own_copy, image):
+    with open_slide(own_copy) as slide:
+        slide.read(0, 0, 0, 500, 700)
+        own_copy.rename(own_copy.with_suffix(".moved"))
+        for _ in range(2):
+            # cached tiles don't hide it
+            with pytest.raises(SlideError, match=r"^own\.tif: the file is gone"):
+                slide.read(0, 0, 0, 20, 20)
+        own_copy.with_suffix(".moved").rename(own_copy)
+        assert np.array_equal(slide.read(0, 0, 0, 20, 20), image[:20, :20])
+
+
+@pytest.mark.usefixtures("every_read_looks")
+@pytest.mark.parametrize("how", ["replaced", "overwritten", "truncated", "a folder now"])
+def test_a_slide_that_is_another_one_now_is_never_read(own_copy, image, how, tmp_path):
+    with open_slide(own_copy) as slide:
+        slide.read(0, 0, 0, 20, 20)
+        if how == "replaced":
+            other = write_pyramid(tmp_path / "x.tif", image[::-1], 0.5, tile=112, compression="deflate")
+            os.replace(other, own_copy)
+        elif how == "overwritten":
+            own_copy.write_bytes(own_copy.read_bytes()[::-1])
+        elif how == "truncated":
+            os.truncate(own_copy, own_copy.stat().st_size // 2)
+        else:
+            own_copy.unlink()
+            own_copy.mkdir()
+        with pytest.raises(SlideError, match=r"^own\.tif: the file was changed or replaced.*open it again"):
+            slide.read(0, 100, 100, 20, 20)
+
+
+def test_the_file_is_looked_at_once_a_second_at_most(own_copy, monkeypatch):
+    looks = []
+    monkeypatch.setattr(_watch.FileWatch, "_is_unchanged", lambda self: looks.append(1) or True)
+    with open_slide(own_copy) as slide:
+        for k in range(200):
+            slide.read(0, k, k, 5, 5)
+    assert len(looks) <= 2
+
+
+def test_reading_while_another_thread_closes(path, image):
+    """Pixels or one sentence, never anything else; and nothing stays in the cache."""
+    for k in range(15):
+        slide = open_slide(path)
+        go = threading.Barrier(3)
+        problems = []
+
+        def read(seed, slide=slide, go=go, problems=problems):
+            rng = np.random.default_rng(seed)
+            go.wait()
+            try:
+                for _ in range(40):
+                    y, x = int(rng.integers(0, 400)), int(rng.integers(0, 600))
+                    if not np.array_equal(slide.read(0, y, x, 80, 90), image[y : y + 80, x : x + 90]):
+                        problems.append("wrong pixels")
+                    slide.read(1, y // 2, x // 2, 40, 40)
+            except SlideError as error:
+                if "closed" not in str(error):
+                    problems.append(error)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is what the test looks for
+                problems.append(error)
+
+        threads = [threading.Thread(target=read, args=(seed,)) for seed in (2 * k, 2 * k + 1)]
+        for thread in threads:
+            thread.start()
+        go.wait()
+        slide.close()
+        for thread in threads:
+            thread.join()
+        assert problems == []
+        assert not any(key[0] == slide._token for key in tile_cache()._tiles)
+
+
+def test_opening_and_closing_leaves_nothing_behind(path):
+    def handles():
+        return len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+
+    def cycle():
+        with open_slide(path) as slide:
+            slide.read(1, 0, 0, 100, 100)
+            slide.pyramid(pending="blank")[2].compute()
+
+    cycle()
+    gc.collect()
+    before = (handles(), threading.active_count(), tile_cache().nbytes, len(tile_cache()))
+    for _ in range(200):
+        cycle()
+    assert (handles(), threading.active_count(), tile_cache().nbytes, len(tile_cache())) == before
+
+
+def test_metadata_of_the_source(tmp_path, image):
+    slide, _ = array_slide(
+        tmp_path,
+        [image],
+        scan_date="2009-12-29T09:59:15",
+        modality="fluorescence",
+        private={"barcode": "S09-1234"},
+    )
+    assert (slide.scan_date, slide.modality) == ("2009-12-29T09:59:15", "fluorescence")
+    assert slide.private() == {"barcode": "S09-1234"}
+    assert "S09-1234" not in str(slide.info()) + repr(slide)
+    assert slide.info()["scan_date"] == "2009-12-29T09:59:15"
+    # a source without the optional members still makes a slide
+    assert slide.associated == ()
+    assert slide.damage == ()
+    with pytest.raises(SlideError, match="has no image called 'label'; it has none"):
+        slide.associated_image("label")
+
+
+def test_label_and_macro_are_read_only_by_name(tmp_path, image):
+    slide, source = array_slide(tmp_path, [image])
+    asked = []
+    source.associated = ("label", "macro")
+    source.associated_image = lambda name: asked.append(name) or image[:50, :60]
+    named = type(slide)(slide.path, source)
+    named.read(0, 0, 0, 10, 10)
+    assert named.info()["associated"] == ("label", "macro")
+    assert asked == []
+    assert named.associated_image("macro").shape == (50, 60, 3)
+    assert asked == ["macro"]
+    named.close()
+    with pytest.raises(SlideError, match="is closed"):
+        named.associated_image("macro")

@@ -186,7 +186,7 @@ class BandWriter:
         import imagecodecs
 
         assert self._file is not None
-        data = bytes(imagecodecs.zstd_encode(np.ascontiguousarray(tile), ZSTD_LEVEL))
+        data = bytes(imagecodecs.zstd_encode(tile.tobytes(), ZSTD_LEVEL))
         self._file.write(data)
         self._tiles.append((self._at, len(data), zlib.crc32(data)))
         self._at += len(data)

@@ -31,7 +31,9 @@ WAIT_S = 0.1
 
 
 def prepared_folder() -> Path:
-    """Return the folder of prepared levels: ``BATCHFX_PREPARED``, else in the user's cache folder.
+    """Return the folder of prepared levels: ``BATCHFX_PREPARED``, else ``prepared`` in the cache folder.
+
+    The cache folder is ``BATCHFX_CACHE`` or the user's own.
 
     Examples
     --------
@@ -40,6 +42,8 @@ def prepared_folder() -> Path:
     """
     if chosen := os.environ.get(ENVIRONMENT):
         return Path(chosen)
+    if cache := os.environ.get("BATCHFX_CACHE"):
+        return Path(cache) / "prepared"
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("napari-batchfx", appauthor=False)) / "prepared"
