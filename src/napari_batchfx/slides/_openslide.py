@@ -49,7 +49,7 @@ _SERIAL = (
 _DATE = (
     "leica.creation-date", "philips.DICOM_ACQUISITION_DATETIME", "ventana.ScanDate",
     "dicom.AcquisitionDateTime",
-    "SLIDE_CREATIONDATETIME", "hamamatsu.Created", "tiff.DateTime",
+    "hamamatsu.Created", "tiff.DateTime",
 )  # fmt: skip
 _NOTHING = {"", "unknown", "none", "n/a", "0"}
 
@@ -270,8 +270,12 @@ def _metadata(properties: Mapping[str, str], icc: bytes | None) -> SlideMetadata
     if mpp is None and (mpp := mpp_from_objective(power)):
         source = "objective power (estimate)"
     scanner, serial = first(*_SCANNER), first(*_SERIAL)
-    date = iso_date(first("aperio.Date"), first("aperio.Time"), first("aperio.Time Zone")) or iso_date(
-        first(*_DATE)
+    day = first("SLIDE_CREATIONDATETIME") or ""
+    date = (
+        # 3DHISTECH writes the day first
+        iso_date(re.sub(r"^(\d{1,2})/(\d{1,2})/(\d{4})", r"\3-\2-\1", day))
+        or iso_date(first("aperio.Date"), first("aperio.Time"), first("aperio.Time Zone"))
+        or iso_date(first(*_DATE))
     )
     fluorescent = "fluorescence" in (first("leica.illumination-source") or "").lower() or any(
         # NDPI: which filter let the exciting light through; a brightfield scan has none

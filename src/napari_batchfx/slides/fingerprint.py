@@ -70,7 +70,12 @@ def _parts(path: Path) -> Iterable[tuple[str, Path]]:
     from napari_batchfx.slides._dicom_header import is_dicom
     from napari_batchfx.slides._ngff_layout import is_ngff
 
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError:
+        # the name is too long: reading it says so
+        is_folder = False
+    if is_folder:
         if is_ngff(path):
             yield from _ngff_parts(path)
         elif has_dicom(path):

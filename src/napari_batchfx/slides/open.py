@@ -111,9 +111,9 @@ def can_open(path: str | Path) -> bool:
         head = _head(path)
     except (SlideError, OSError, ValueError, TypeError):
         return False
-    if head.startswith(_TIFF) or _is_plain(head) or _is_dicom(head):
-        return True
-    return path.suffix.lower() in _OPENSLIDE and is_openslide_format(path)
+    if path.suffix.lower() in _OPENSLIDE:
+        return is_openslide_format(path)
+    return head.startswith(_TIFF) or _is_plain(head) or _is_dicom(head)
 
 
 def _is_folder(path: Path) -> bool:
