@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides import open_slide, tile_cache, write_pyramid
 from napari_batchfx.slides.colour import profile_name, to_srgb
-from napari_batchfx.slides.levels import box_half
+from napari_batchfx.slides.halving import box_half
 from napari_batchfx.tiles import TileGrid
 
 from .profiles import GAMMA, PRIMARIES, grey_profile, matrix_profile, table_profile

@@ -14,7 +14,8 @@ from napari_batchfx.slides._sources import Source
 from napari_batchfx.slides.cache import Key, tile_cache
 from napari_batchfx.slides.colour import ToSrgb
 from napari_batchfx.slides.damage import Damage, DamagedTile, DamageLog, missing_tile
-from napari_batchfx.slides.levels import Level, box_half
+from napari_batchfx.slides.halving import box_half
+from napari_batchfx.slides.levels import Level
 
 __all__ = ["PENDING_RGB", "Pixels", "TileGetter"]
 

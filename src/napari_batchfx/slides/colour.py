@@ -154,9 +154,12 @@ def _description(profile: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _kernel() -> Callable[..., None]:
-    from numba import njit
+    from numba import njit, types
 
-    @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+    # the table and decoded tiles may be read-only; one compiled kernel serves both kinds
+    flat = types.Array(types.uint8, 2, "C", readonly=True)
+
+    @njit([types.void(flat, types.uint8[:, ::1], flat)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
     def look_up(pixels: Any, out: Any, table: Any) -> None:
         for k in range(pixels.shape[0]):
             i = (np.int32(pixels[k, 0]) << 16) | (np.int32(pixels[k, 1]) << 8) | np.int32(pixels[k, 2])

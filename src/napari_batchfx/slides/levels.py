@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from napari_batchfx.slides._sources import StoredLevel
 
-__all__ = ["Level", "box_half", "levels_to_prepare", "made_from", "plan_levels"]
-
-Rgb = NDArray[np.uint8]
+__all__ = ["Level", "levels_to_prepare", "made_from", "plan_levels"]
 
 VIRTUAL_TILE = 512
 COARSEST_PIXELS = 2**20
@@ -109,24 +104,3 @@ def levels_to_prepare(levels: Sequence[Level]) -> tuple[range, ...]:
         if first < end and not only_a_gap:
             runs.append(range(first, end))
     return tuple(runs)
-
-
-def box_half(region: Rgb) -> Rgb:
-    """Halve an image by 2x2 box means, rounded half to even; odd sizes repeat their last row or column.
-
-    Examples
-    --------
-    >>> box_half(np.array([[0, 2], [4, 6]], np.uint8)[..., None].repeat(3, 2))[0, 0].tolist()
-    [3, 3, 3]
-    """
-    pad = (region.shape[0] % 2, region.shape[1] % 2)
-    if any(pad):
-        region = np.pad(region, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
-    rows = region[0::2].astype(np.uint16)
-    rows += region[1::2]
-    total = rows[:, 0::2]
-    total = total + rows[:, 1::2]
-    # half to even: rounding halves up would brighten every further level by an eighth of a grey level
-    total += 1 + (total >> 2 & 1)
-    total >>= 2
-    return total.astype(np.uint8)

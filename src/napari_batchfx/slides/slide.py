@@ -18,14 +18,14 @@ from napari_batchfx.slides._watch import FileWatch
 from napari_batchfx.slides.colour import ICC_MODES, ToSrgb, profile_name, to_srgb
 from napari_batchfx.slides.damage import Damage, DamageLog
 from napari_batchfx.slides.fingerprint import fingerprint
-from napari_batchfx.slides.levels import Level, box_half, levels_to_prepare, plan_levels
+from napari_batchfx.slides.levels import Level, levels_to_prepare, plan_levels
 from napari_batchfx.slides.metadata import plausible_mpp
 from napari_batchfx.slides.prepared import prepared_store
 
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["Slide", "box_half", "slide_name"]
+__all__ = ["Slide", "slide_name"]
 
 Rgb = NDArray[np.uint8]
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides._tifffile import open_writer
 from napari_batchfx.slides.descriptions import page_description
+from napari_batchfx.slides.halving import box_half
 from napari_batchfx.slides.levels import COARSEST_PIXELS
-from napari_batchfx.slides.slide import box_half
 
 __all__ = ["write_pyramid"]
 
@@ -143,7 +144,7 @@ def write_pyramid(
                 extra = dict(options)
                 if mpp_yx is not None and flavour != "svs":
                     extra |= {
-                        "resolution": (1e4 / (mpp_yx[1] * factor), 1e4 / (mpp_yx[0] * factor)),
+                        "resolution": (_ratio(mpp_yx[1] * factor), _ratio(mpp_yx[0] * factor)),
                         "resolutionunit": 3,
                     }
                 if index and flavour != "svs":
@@ -166,6 +167,13 @@ def write_pyramid(
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _ratio(mpp: float) -> tuple[int, int]:
+    """Return pixels a centimetre as TIFF's ratio of 32-bit numbers; older tifffile rounds floats to 1e-6."""
+    pixels = 1e4 / mpp
+    ratio = Fraction(pixels).limit_denominator(max(1, min(2**16, int(2**32 / pixels) - 1)))
+    return ratio.numerator, ratio.denominator
 
 
 def _shape(source: Any, shape: tuple[int, int] | None, name: str) -> tuple[int, int]:
