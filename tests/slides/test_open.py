@@ -69,15 +69,15 @@ def test_fluorescence_opens_and_says_so(real_data):
 
 def test_ndpi_pixels_through_the_tiff_layer(real_data):
     """The fluorescence file is the only real NDPI here: its flat JPEG segments must decode as tifffile does."""
-    from napari_batchfx.slides._sources import _stored
+    from napari_batchfx.slides._tiff_source import _stored
     from napari_batchfx.slides._tifffile import Tiff
 
     path = real_data("slides/fluorescence-ndpi/test3-DAPI.ndpi")
     tiff = Tiff(path)
     page = next(p for p in tiff.pages if p.width == 992)
-    stored = _stored(page, (page.height, page.width), tiff.segment_size(page))
+    stored = _stored(page, (page.height, page.width), tiff.segments(page).size)
     assert stored.banded
-    read = tiff.decoder(page)
+    read = tiff.segments(page).read
     rows = [read(row, 0) for row in range(4)]
     assert np.array_equal(np.concatenate(rows), tifffile.imread(path, key=page.index[0])[:32])
     tiff.close()
@@ -255,38 +255,57 @@ def test_refusals_are_one_sentence_that_names_the_file(tmp_path, image):
         assert can_open(path) in (True, False)
 
 
-def test_truncated_pixels(tmp_path, image):
+def test_a_file_cut_at_its_end_shows_what_it_has(tmp_path, image):
     path = write_pyramid(tmp_path / "a.tif", image, 0.5, tile=64, levels=1)
     with tifffile.TiffFile(path) as tif:
-        last = max(range(len(tif.pages[0].dataoffsets)), key=lambda i: tif.pages[0].dataoffsets[i])
-        offset, count = tif.pages[0].dataoffsets[last], tif.pages[0].databytecounts[last]
+        offsets = np.array(tif.pages[0].dataoffsets)
+    with open_slide(path) as slide:
+        whole = slide.read(0, 0, 0, *slide.shape)
+    first, cut = offsets[0], offsets[60]
     data = path.read_bytes()
-    if offset + count > len(data) - 200:
-        (tmp_path / "cut.tif").write_bytes(data[: offset + 10])
-        with pytest.raises(SlideError, match=r"cut\.tif"):
-            open_slide(tmp_path / "cut.tif")
-    slide = open_slide(path)
-    with path.open("r+b") as file:
-        file.truncate(offset + 10)
+    path.write_bytes(data[: cut + 10])
+    with open_slide(path) as slide:
+        got = slide.read(0, 0, 0, *slide.shape)
+        assert {(d.row * 13 + d.col) for d in slide.damage} == set(range(60, 130))
+        assert "beyond the end of the file" in slide.damage[0].reason
+    for index in range(130):
+        y, x = index // 13 * 64, index % 13 * 64
+        tile = got[y : y + 64, x : x + 64]
+        expected = whole[y : y + 64, x : x + 64] if index < 60 else np.full_like(tile, 191)
+        assert np.array_equal(tile, expected), index
+    path.write_bytes(data[: first + 10])
     with pytest.raises(SlideError, match=r"a\.tif: the file is truncated"):
-        slide.read(0, 0, 0, *slide.shape)
-    slide.close()
+        open_slide(path)
 
 
 @pytest.mark.parametrize("compression", ["jpeg", "deflate", "lzw", "jpeg2000"])
-def test_damaged_pixels(tmp_path, image, compression):
+@pytest.mark.parametrize("how", ["0x55", "zeros", "half", "tail of zeros"])
+def test_one_damaged_tile_is_grey_and_counted(tmp_path, image, compression, how):
     quality = 40 if compression == "jpeg2000" else 90
-    path = write_pyramid(tmp_path / "a.tif", image, 0.5, tile=64, compression=compression, quality=quality)
-    with tifffile.TiffFile(path) as tif:
-        offset, count = tif.pages[0].dataoffsets[7], tif.pages[0].databytecounts[7]
+    path = write_pyramid(tmp_path / "a.tif", image, 0.5, tile=256, compression=compression, quality=quality)
+    with open_slide(path) as slide:
+        whole = slide.read(0, 0, 0, *slide.shape)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        offset, count = tif.pages[0].dataoffsets[2], tif.pages[0].databytecounts[2]
+        counts = list(tif.pages[0].databytecounts)
+        if how == "half":
+            counts[2] = count // 2
+            tif.pages[0].tags["TileByteCounts"].overwrite(counts)
     with path.open("r+b") as file:
         file.seek(offset)
-        file.write(b"\x55" * count)
-    with (
-        open_slide(path) as slide,
-        pytest.raises(SlideError, match=r"a\.tif: the pixels at tile 7 are damaged"),
-    ):
-        slide.read(0, 0, 0, *slide.shape)
+        if how == "tail of zeros":
+            file.seek(offset + count // 3)
+            file.write(bytes(count - count // 3))
+        elif how != "half":
+            file.write({"0x55": b"\x55", "zeros": b"\0"}[how] * count)
+    with open_slide(path) as slide:
+        got = slide.read(0, 0, 0, *slide.shape)
+        assert [(d.level, d.row, d.col) for d in slide.damage] == [(0, 0, 2)]
+        assert slide.damaged_in(0, 0, 600, 5, 5)
+        assert not slide.damaged_in(0, 300, 600, 5, 5)
+    assert (got[:256, 512:768] == 191).all()
+    whole[:256, 512:768] = 191
+    assert np.array_equal(got, whole)
 
 
 def test_resolution_must_be_plausible(tmp_path, image):

@@ -129,8 +129,10 @@ def write_ndpi(
     pages = []
     for k, level in enumerate(chosen):
         stream = io.BytesIO()
+        # an interval never spans more than a row
+        interval = min(tile_mcus, -(-level.shape[1] // 8))
         Image.fromarray(level).save(
-            stream, "JPEG", quality=90, subsampling="4:4:4", restart_marker_blocks=tile_mcus
+            stream, "JPEG", quality=90, subsampling="4:4:4", restart_marker_blocks=interval
         )
         code = stream.getvalue()
         tags = (
