@@ -102,7 +102,7 @@ class TiffSource:
         (height, width), (th, tw) = info.shape, info.tile
         size = (min(th, height - row * th), min(tw, width - col * tw))
         if any(self._overlaps[level]):
-            yield (row, col), self._overlapped(level, row, col, size)
+            yield (row, col), _fit(self._overlapped(level, row, col), size)
         else:
             yield (row, col), _fit(self._segments[level].read(row, col), size)
 
@@ -142,28 +142,20 @@ class TiffSource:
             total = len(rows) * len(cols)
             raise DamagedTile(damage.reason if total == 1 else f"{n_bad} of {total} strips: {damage.reason}")
 
-    def _overlapped(self, level: int, row: int, col: int, size: tuple[int, int]) -> Rgb:
-        """Put a tile together where the file's tiles overlap: the tile above and to the left lies on top.
+    def _overlapped(self, level: int, row: int, col: int) -> Rgb | None:
+        """Read a tile where the file's tiles overlap.
 
-        Tiles of a slide are as far apart as those of the file, so each shows the end of the one before it, then
-        its own.
+        Of two neighbours the lower and the right one shows what they share, as in OpenSlide: each shows its
+        first step of pixels, and what the last one holds beyond that is one more row or column.
         """
-        (th, tw), (oy, ox) = self.levels[level].tile, self._overlaps[level]
+        th, tw = self.levels[level].tile
         segments = self._segments[level]
-        n_rows, n_cols = segments.shape
-        out = np.full((*size, 3), 255, np.uint8)
-        # drawn last: what lies on top
-        for r, y0, y1, from_y in ((row, 0, th, 0), (row - 1, 0, oy, th)):
-            for c, x0, x1, from_x in ((col, 0, tw, 0), (col - 1, 0, ox, tw)):
-                if not (0 <= r < n_rows and 0 <= c < n_cols):
-                    continue
-                part = segments.read(r, c)
-                if part is None:
-                    continue
-                part = part[from_y : from_y + y1 - y0, from_x : from_x + x1 - x0]
-                target = out[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]]
-                target[:] = part[: target.shape[0], : target.shape[1]]
-        return out
+        r, c = min(row, segments.shape[0] - 1), min(col, segments.shape[1] - 1)
+        part = segments.read(r, c)
+        if part is None:
+            return None
+        y, x = (row - r) * th, (col - c) * tw
+        return np.ascontiguousarray(part[y : y + th, x : x + tw])
 
     def associated_image(self, name: str) -> Rgb:
         """Read a label, macro or thumbnail image, uint8 (h, w, 3)."""
