@@ -87,6 +87,50 @@ def test_info(command, slides, real_data):
     assert "0.499 x 0.499" in text
     assert "2967 x 2220" in text
     assert "/" not in text  # no folder of this machine
+    for line in (
+        "scan date          2009-12-29T09:59:15",
+        "modality           brightfield",
+        "colour profile     none",
+        "associated images  thumbnail, label, macro",
+    ):
+        assert line in text.splitlines()
+
+
+def test_info_keeps_names_to_itself(command, tmp_path):
+    """Barcodes, users and file names are printed only when asked for, under a heading that warns."""
+    from tests.slides.slide_zoo import SECRET, write_ome, write_svs
+
+    for zoo in (write_svs(tmp_path), write_ome(tmp_path)):
+        for more in ((), ("--json",)):
+            assert SECRET not in command("info", zoo.path, *more).stdout
+        text = command("info", zoo.path, "--private").stdout
+        open_part, _, private = text.partition("\nprivate\nThis can name a patient: keep it out of reports")
+        assert SECRET not in open_part
+        assert f"{SECRET}-barcode" in private
+        assert "associated images (may show the label)" in private
+        facts = json.loads(command("info", zoo.path, "--private", "--json").stdout)
+        assert f"{SECRET}-barcode" in facts.pop("private").values()
+        assert SECRET not in json.dumps(facts)
+
+
+def test_info_names_the_colour_profile(command, tmp_path):
+    from tests.slides.slide_zoo import srgb_profile, write_svs
+
+    zoo = write_svs(tmp_path, icc=srgb_profile())
+    assert "sRGB built-in (pixels as stored)" in command("info", zoo.path).stdout
+    assert "sRGB built-in (to sRGB)" in command("info", zoo.path, "--icc", "on").stdout
+    facts = json.loads(command("info", zoo.path, "--json", "--icc", "auto").stdout)
+    assert (facts["icc"], facts["icc_name"]) == ("auto", "sRGB built-in")
+    plain = write_svs(tmp_path, name="plain.svs").path
+    for how in ("on", "magic"):
+        result = command("info", plain, "--icc", how)
+        assert result.exit_code == 1
+        assert one_sentence(result.stderr)
+
+
+def test_info_says_that_a_scan_is_fluorescence(command, real_data):
+    text = command("info", real_data("slides/fluorescence-ndpi/test3-DAPI.ndpi")).stdout
+    assert "modality           fluorescence" in text.splitlines()
 
 
 def bad_files(folder):
