@@ -1,13 +1,27 @@
-"""Vendor layouts written from their published structure: Leica SCN, Philips, Ventana, NDPI rules."""
+"""What each vendor's file says: the zoo's facts, the real files', and layouts written here by tifffile."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 import tifffile
+from tests.slides.slide_zoo import (
+    SECRET,
+    ZOO,
+    srgb_profile,
+    tissue,
+    write_bif,
+    write_huge,
+    write_ndpi,
+    write_svs,
+)
 
-from napari_batchfx.errors import SlideError
+from napari_batchfx.errors import SlideError, StainError
 from napari_batchfx.slides import open_slide
+from napari_batchfx.slides.dates import iso_date
+from napari_batchfx.slides.private import is_identifying
 
 
 def _image(height, width):
@@ -100,3 +114,229 @@ def test_ventana_only_without_overlap(tmp_path, overlap):
     with open_slide(tmp_path / "a.tif") as slide:
         assert (slide.vendor, slide.scanner, slide.mpp) == ("ventana", "iScan HT", (0.25, 0.25))
         assert np.array_equal(slide.read(0, 0, 0, 256, 384), main)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Write each file of the zoo once."""
+    folder = tmp_path_factory.mktemp("zoo")
+    found = {}
+    return lambda name: found.setdefault(name, ZOO[name](folder))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_facts_of_the_zoo(written, name):
+    zoo = written(name)
+    with open_slide(zoo.path) as slide:
+        assert slide.vendor == zoo.vendor
+        if zoo.facts["mpp"] is None:
+            assert slide.mpp_source in {"unknown", "objective power (estimate)"}
+        else:
+            assert slide.mpp == pytest.approx(zoo.facts["mpp"], rel=1e-9)
+            assert slide.mpp_source == ("file" if zoo.vendor else "tiff resolution")
+        for fact, value in (
+            (slide.scanner, "scanner"),
+            (slide.scanner_serial, "serial"),
+            (slide.objective_power, "power"),
+            (slide.scan_date, "scan_date"),
+        ):
+            assert fact == zoo.facts.get(value), value
+        assert slide.modality == zoo.facts.get("modality", "brightfield")
+        assert (slide.icc_profile == srgb_profile()) == ("icc" in name)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_levels_and_pixels_of_the_zoo(written, name):
+    """Levels are those written, largest first; lossless ones come back exactly, JPEG in the mean."""
+    zoo = written(name)
+    with open_slide(zoo.path) as slide:
+        stored = [level.shape for level in slide.levels if level.stored]
+        assert stored == [pixels.shape[:2] for pixels in zoo.pixels]
+        for index, level in enumerate(slide.levels):
+            if level.stored:
+                got = slide.read(index, 0, 0, *level.shape).astype(int)
+                missing = (got == 255).all(axis=-1)  # glass where the file leaves tiles out
+                difference = np.abs(got - zoo.pixels[stored.index(level.shape)])[~missing]
+                assert difference.max() <= (0 if zoo.is_lossless else 32)
+                assert difference.mean() < 5  # small levels hold sharp colours, which JPEG halves
+                assert missing.mean() < (0.15 if "missing" in name or "sparse" in name else 0.01)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_no_name_leaves_the_file(written, name):
+    """Planted barcodes, users, file names and patients are in ``private()`` and in nothing else."""
+    zoo = written(name)
+    with open_slide(zoo.path) as slide:
+        said = [
+            str(slide.info()),
+            json.dumps(slide.info(), default=str),
+            str(slide),
+            repr(slide),
+            repr(slide._source.metadata),
+            *map(repr, slide.levels),
+        ]
+        assert not any(SECRET in text for text in said)
+        hidden = slide.private()
+        assert any(SECRET in value for value in hidden.values())
+        assert all(isinstance(key, str) and isinstance(value, str) for key, value in hidden.items())
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_other_pictures_are_named_and_read_only_by_name(written, name):
+    zoo = written(name)
+    with open_slide(zoo.path) as slide:
+        assert sorted(slide.associated) == sorted(zoo.associated)
+        shapes = {level.shape for level in slide.levels}
+        for other in slide.associated:
+            picture = slide.associated_image(other)
+            assert picture.dtype == np.uint8
+            assert picture.shape[2] == 3
+            assert other == "thumbnail" or picture.shape[:2] not in shapes
+
+
+def test_a_real_barcode_of_leica_and_philips_is_decoded(written):
+    for name in ("scn", "philips"):
+        with open_slide(written(name).path) as slide:
+            assert f"{SECRET}-barcode" in slide.private().values()
+
+
+def test_real_files_say_when_and_what(real_data):
+    with open_slide(real_data("slides/CMU-1-Small-Region.svs")) as slide:
+        assert slide.scan_date == "2009-12-29T09:59:15"
+        assert slide.private() == {
+            "Filename": "CMU-1",
+            "User": "b414003d-95c6-48b0-9369-8010ed517ba7",
+            "ImageID": "1004486",
+        }
+        assert sorted(slide.associated) == ["label", "macro", "thumbnail"]
+        assert slide.associated_image("label").shape == (463, 387, 3)
+        assert "1004486" not in str(slide.info())
+    with open_slide(real_data("slides/fluorescence-ndpi/test3-DAPI.ndpi")) as slide:
+        assert (slide.modality, slide.scan_date) == ("fluorescence", "2017-02-07T13:06:43")
+        assert (slide.scanner, slide.scanner_serial, slide.objective_power) == ("C9600-12", "950291", 40.0)
+        assert slide.associated == ("macro",)
+
+
+def test_fluorescence_pixels_are_those_of_tifffile(real_data):
+    path = real_data("slides/fluorescence-ndpi/test3-DAPI.ndpi")
+    with open_slide(path) as slide:
+        assert np.array_equal(
+            slide.read(2, 100, 200, 300, 400), tifffile.imread(path, key=2)[100:400, 200:600]
+        )
+
+
+def test_stain_tools_decline_fluorescence(written):
+    from napari_batchfx.stain import estimate_slide
+
+    with (
+        open_slide(written("ndpi-fluorescence").path) as slide,
+        pytest.raises(StainError, match=r"dapi: it is a fluorescence scan, not brightfield"),
+    ):
+        estimate_slide(slide)
+
+
+@pytest.mark.parametrize("ifd", ["ndpi", "classic"])
+def test_planes_out_of_focus_and_odd_magnifications(tmp_path, ifd):
+    zoo = write_ndpi(
+        tmp_path, levels=2, tile_mcus=128, kind=ifd, name="one-row.ndpi" if ifd == "ndpi" else "one-row.tif"
+    )
+    with open_slide(zoo.path) as slide:
+        assert [level.shape for level in slide.levels if level.stored] == [(640, 1024), (320, 512)]
+
+
+def test_overlapping_ventana_tiles_are_declined_with_the_reason(tmp_path):
+    zoo = write_bif(tmp_path, overlap=12)
+    with pytest.raises(SlideError, match=r"a\.bif: Ventana BIF slides with overlapping tiles"):
+        open_slide(zoo.path, backend="tifffile")
+
+
+def test_overlapping_ventana_tiles_open_through_openslide(tmp_path):
+    """OpenSlide takes 12 px off every seam of 6 columns."""
+    pytest.importorskip("openslide")
+    zoo = write_bif(tmp_path, overlap=12)
+    with open_slide(zoo.path) as slide:
+        assert slide.shape == (512, 768 - 5 * 12)
+        assert (slide.vendor, slide.mpp) == ("ventana", (0.465, 0.465))
+        assert not any(SECRET in str(value) for value in slide.info().values())
+
+
+@pytest.mark.parametrize("flavour", ["generic", "svs", "ome", "philips"])
+@pytest.mark.parametrize("how", ["jpeg", "deflate"])
+def test_a_hundred_thousand_pixels_a_side(tmp_path, flavour, how):
+    path = write_huge(tmp_path / "huge.tif", flavour=flavour, how=how)
+    assert path.stat().st_size < 6e6
+    with open_slide(path) as slide:
+        side = slide.shape[0]
+        assert slide.shape == (side, side)
+        assert side in (100_000, 100_096)
+        assert slide.mpp == (0.25, 0.25)
+        expected = tissue(256, 256, seed=0)
+        row, col = (side // 256 - 1) * 256, 137 * 256
+        difference = np.abs(slide.read(0, row, col, 256, 256).astype(int) - expected)
+        assert difference.max() <= (0 if how == "deflate" else 20)
+
+
+def test_an_old_svs_takes_the_resolution_before_the_objective(tmp_path):
+    zoo = write_svs(tmp_path, mpp=None, power=20)
+    with open_slide(zoo.path) as slide:
+        assert (slide.mpp, slide.mpp_source) == ((0.5, 0.5), "objective power (estimate)")
+    zoo = write_svs(tmp_path, mpp=None, power=None, name="b.svs")
+    with open_slide(zoo.path) as slide:
+        assert (slide.mpp, slide.mpp_source) == (None, "unknown")
+    zoo = write_svs(tmp_path, mpp=94.0, name="c.svs")
+    with open_slide(zoo.path) as slide:
+        assert slide.mpp_source == "objective power (estimate)"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("12/29/09", "09:59:15"), "2009-12-29T09:59:15"),
+        (("12/29/2009", "9:59:15 PM"), "2009-12-29T21:59:15"),
+        (("29/12/2009",), "2009-12-29"),
+        (("29.12.2009",), "2009-12-29"),
+        (("2009-12-29", "09:59:15", "GMT-0600"), "2009-12-29T09:59:15-06:00"),
+        (("2009-12-29T09:59:15.63Z",), "2009-12-29T09:59:15+00:00"),
+        (("2017:02:07 13:06:43",), "2017-02-07T13:06:43"),
+        (("20091229095915.000000",), "2009-12-29T09:59:15"),
+        (("20091229",), "2009-12-29"),
+        (("13/29/09",), None),
+        (("2009-02-30",), None),
+        (("1970-01-01",), None),
+        (("0000:00:00 00:00:00",), None),
+        (("yesterday",), None),
+        ((None,), None),
+    ],
+)
+def test_dates(given, expected):
+    assert iso_date(*given) == expected
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["Barcode", "PIM_DP_UFS_BARCODE", "Patient ID", "PatientsName", "Filename", "User", "UserName", "Title", "SlideLabel",
+     "AccessionNumber", "StudyID", "HostComputer", "DSR ID", "ImageID", "Reference", "Slide Name", "PIIM_DP_SCANNER_OPERATOR_ID",
+     "Label Text", "LABEL", "SpecimenId", "Experimenter Email", "DocumentName", "sourceFilename", "SlideAnnotation"],
+)  # fmt: skip
+def test_names_of_fields_that_identify(key):
+    assert is_identifying(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "MPP",
+        "AppMag",
+        "StripeWidth",
+        "Date",
+        "Time",
+        "ScanRes",
+        "Magnification",
+        "ScannerModel",
+        "Parmset",
+        "Top",
+        "Left",
+    ],
+)
+def test_names_of_fields_that_do_not(key):
+    assert not is_identifying(key)

@@ -51,7 +51,7 @@ def estimate_slide(
     Raises
     ------
     StainError
-        If the slide has no tissue, or is no brightfield H&E.
+        If the slide has no tissue, is a fluorescence scan, or is no brightfield H&E.
 
     Examples
     --------
@@ -64,6 +64,11 @@ def estimate_slide(
     >>> found.matrix.shape, found.n_pixels >= 5_000
     ((2, 3), True)
     """
+    if slide.modality != "brightfield":
+        raise StainError(
+            f"{slide.name}: it is a {slide.modality} scan, not brightfield, so it has no stain to "
+            "estimate; choose a slide stained for light microscopy."
+        )
     try:
         white = glass(slide)
         pixels = sample_tissue(slide, n_pixels, seed, method, white)
