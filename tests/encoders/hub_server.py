@@ -3,16 +3,35 @@
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LARGE = (".safetensors", ".bin", ".pth")
+
+
+def etag(name, content):
+    """As the hub has it: the SHA-256 of large files, git's SHA-1 of small ones."""
+    if name.endswith(LARGE):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 class HubServer:
-    """Serves ``{"org/name": {"config.json": bytes}}``; those in ``gated`` want the token ``let-me-in``."""
+    """Serves ``{"org/name": {"config.json": bytes}}``; those in ``gated`` want a token.
 
-    def __init__(self, repositories, gated=()):
+    The token ``let-me-in`` has access, ``not-yet`` is known but hasn't, any other is unknown. Large files are
+    redirected to another host name, as the hub does, where a token must not arrive. What goes wrong on the way
+    is set in ``faults``: ``{"model.safetensors": [fault, ...]}``, one fault a request, where a fault is a
+    number (the connection is cut after so many bytes), ``"503"``, ``"damage"`` (one byte is another),
+    ``"whole"`` (Range is ignored), ``("pause", bytes, event)`` (waits in the middle for the event) or a
+    function that is called in the middle.
+    """
+
+    def __init__(self, repositories, gated=(), cards=None):
         self.repositories, self.gated, self.requests = repositories, set(gated), []
+        self.faults, self.ranges, self.leaked = {}, [], []
+        self.cards = cards or {}
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -27,6 +46,10 @@ class HubServer:
             def answer(self, body):
                 hub.requests.append((self.command, self.path))
                 parts = self.path.split("?")[0].strip("/").split("/")
+                if parts[0] == "cdn":
+                    if "Authorization" in self.headers:
+                        hub.leaked.append(self.path)
+                    return self.send(hub.repositories["/".join(parts[1:3])][parts[3]], parts[3], body)
                 if parts[:2] == ["api", "models"]:
                     repo, name = "/".join(parts[2:4]), None
                 else:
@@ -39,25 +62,73 @@ class HubServer:
                         "RepoNotFound",
                         "Repository not found",
                     )
-                if repo in hub.gated and self.headers.get("Authorization") != "Bearer let-me-in":
-                    return self.fail(401, "GatedRepo", f"Access to model {repo} is restricted.")
                 if name is None:
-                    content = json.dumps(
-                        {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": n} for n in files]}
-                    ).encode()
-                elif parts[2:4] != ["resolve", "main"]:
+                    return self.send(json.dumps(hub.about(repo)).encode(), "about", body)
+                token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                if repo in hub.gated and token != "let-me-in":
+                    status = 403 if token == "not-yet" else 401
+                    return self.fail(status, "GatedRepo", f"Access to model {repo} is restricted.")
+                if parts[2:4] not in (["resolve", "main"], ["resolve", COMMIT]):
                     return self.fail(404, "RevisionNotFound", "Invalid rev id")
-                elif name not in files:
+                if name not in files:
                     return self.fail(404, "EntryNotFound", "Entry not found")
-                else:
-                    content = files[name]
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                content = files[name]
+                if not name.endswith(LARGE):
+                    return self.send(content, name, body)
+                self.send_response(302)
+                self.send_header("Location", f"{hub.cdn}/cdn/{repo}/{name}")
+                self.send_header("X-Linked-ETag", f'"{etag(name, content)}"')
+                self.send_header("X-Linked-Size", str(len(content)))
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def send(self, content, name, body):
+                fault = None
+                if body and hub.faults.get(name):
+                    fault = hub.faults[name].pop(0)
+                start = 0
+                wanted = self.headers.get("Range", "")
+                if body and name.endswith(LARGE):
+                    hub.ranges.append(wanted)
+                if wanted.startswith("bytes=") and fault != "whole":
+                    start = int(wanted.removeprefix("bytes=").rstrip("-"))
+                if fault == "503":
+                    return self.fail(503, "", "Busy")
+                self.send_response(206 if start else 200)
+                if start:
+                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_header("Content-Length", str(len(content) - start))
+                self.send_header("ETag", f'"{etag(name, content)}"')
                 self.send_header("X-Repo-Commit", COMMIT)
                 self.end_headers()
-                if body:
-                    self.wfile.write(content)
+                if not body:
+                    return
+                if fault == "damage":
+                    content = content[:-1] + bytes([content[-1] ^ 1])
+                if isinstance(fault, int):
+                    self.wfile.write(content[start : start + fault])
+                    self.wfile.flush()
+                    self.connection.close()
+                    self.close_connection = True
+                    return
+                if isinstance(fault, tuple):
+                    _, size, event = fault
+                    self.wfile.write(content[start : start + size])
+                    self.wfile.flush()
+                    event.wait(20)
+                    start += size
+                elif callable(fault):
+                    half = (len(content) - start) // 2
+                    self.wfile.write(content[start : start + half])
+                    self.wfile.flush()
+                    time.sleep(0.2)
+                    fault()
+                    start += half
+                try:
+                    self.wfile.write(content[start:])
+                except OSError:  # the other side has gone, which some tests are about
+                    self.close_connection = True
 
             def fail(self, status, code, message):
                 self.send_response(status)
@@ -71,8 +142,23 @@ class HubServer:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.cdn = f"http://localhost:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def about(self, repo):
+        """What the hub's API says of a repository; that much is public for gated ones, too."""
+        files = self.repositories[repo]
+        return {
+            "id": repo,
+            "modelId": repo,
+            "sha": COMMIT,
+            "gated": "manual" if repo in self.gated else False,
+            "private": False,
+            "cardData": self.cards.get(repo, {}),
+            "siblings": [{"rfilename": n, "size": len(c)} for n, c in files.items()],
+        }
 
     def close(self):
         self._server.shutdown()

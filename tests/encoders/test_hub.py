@@ -96,7 +96,11 @@ def test_the_whole_way(tiny, tmp_path):
         "org/tiny": files,
         "org/secret": files,
         "org/half": {"config.json": files["config.json"]},
-        "org/other": {"config.json": b'{"model_type": "vit", "architectures": ["ViTModel"]}'},
+        "org/other": {
+            "config.json": b'{"model_type": "own", "auto_map": {"AutoModel": "own.OwnModel"}}',
+            "model.safetensors": files["model.safetensors"],
+            "own.py": b"raise SystemExit",
+        },
         "timm/test_vit.r160_in1k": files,
     }
     hub = HubServer(repositories, gated={"org/secret"})
@@ -133,10 +137,10 @@ def test_the_whole_way(tiny, tmp_path):
         assert "spelling" in missing["error"]
         assert "no revision 'v9'" in revision["error"]
         assert "no model.safetensors" in half["error"]
-        assert "pickle" in half["error"]
-        assert "transformers" in other["error"]
+        assert "no pytorch_model.bin" in half["error"]
+        assert "program code from its repository, which is never done here" in other["error"]
+        assert not any(path.startswith("/org/other") and "config" not in path for _, path in hub.requests)
         assert "no hub name" in bad["error"]
-        assert not any(path.endswith(".bin") for _, path in hub.requests)
         for answer in (missing, half, other, bad):
             assert "\n" not in answer["error"]
             assert not answer["cached"]

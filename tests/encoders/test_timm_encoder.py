@@ -207,14 +207,14 @@ def test_bf16_is_close_to_fp32(tmp_path, model, tiles):
 
 def test_registry_rows_are_compared_with_the_model(tmp_path, model):
     from napari_batchfx.encoders import EncoderSpec
-    from napari_batchfx.encoders.loading import _make
+    from napari_batchfx.encoders.making import make as make_encoder
     from napari_batchfx.encoders.weights import from_folder
 
     files = from_folder(save(model, tmp_path / "tiny"))
     options = {"device": "cpu", "precision": "auto", "assembly": None, "mpp": None, "threads": None}
     norm = ((0.7, 0.5, 0.5), (0.5, 0.5, 0.5))
     row = EncoderSpec("tiny", "Tiny", "org/tiny", 128, "cls+mean", 1, norm, "MIT", False, input_px=160)
-    encoder = _make(files, "Tiny", "org/tiny", row, options)
+    encoder = make_encoder(files, "Tiny", "org/tiny", row, options)
     assert encoder.dim == 128
     assert encoder.mean == (0.5, 0.5, 0.5)
     assert len(encoder.warnings) == 1
@@ -222,35 +222,55 @@ def test_registry_rows_are_compared_with_the_model(tmp_path, model):
     assert "0.7" in encoder.warnings[0]
     registers = EncoderSpec("tiny", "Tiny", "org/tiny", 128, "cls+mean", 5, norm, "MIT", False, input_px=160)
     with pytest.raises(EncoderError, match="register tokens"):
-        _make(files, "Tiny", "org/tiny", registers, options)
+        make_encoder(files, "Tiny", "org/tiny", registers, options)
     shorter = EncoderSpec("tiny", "Tiny", "org/tiny", 99, "cls", 1, norm, "MIT", False, input_px=160)
     with pytest.raises(EncoderError, match="99"):
-        _make(files, "Tiny", "org/tiny", shorter, options)
+        make_encoder(files, "Tiny", "org/tiny", shorter, options)
 
 
 class TestRefusals:
-    def test_pickles(self, tmp_path, model):
+    def test_checkpoints_that_hold_more_than_weights(self, tmp_path, model):
         import torch
 
-        torch.save(model.state_dict(), tmp_path / "weights.pt")
-        with pytest.raises(EncoderError, match=r"weights\.pt.*pickle.*safetensors"):
-            load(tmp_path / "weights.pt")
+        torch.save(model, tmp_path / "whole.pt")
+        (tmp_path / "whole.json").write_text(json.dumps(config_of(model)))
+        with pytest.raises(EncoderError, match=r"whole\.pt.*pickle.*timm\.layers.*safetensors") as error:
+            load(tmp_path / "whole.pt")
+        assert "\n" not in str(error.value)
         folder = save(model, tmp_path / "tiny")
         (folder / "model.safetensors").rename(folder / "x")
-        torch.save(model.state_dict(), folder / "pytorch_model.bin")
-        with pytest.raises(EncoderError, match=r"pytorch_model\.bin.*pickle"):
+        torch.save({"model": model}, folder / "pytorch_model.bin")
+        with pytest.raises(EncoderError, match=r"pytorch_model\.bin.*more than weights"):
             load(folder)
 
-    def test_weights_only_reads_numbers_and_nothing_else(self, tmp_path, model):
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+    def test_nothing_in_a_checkpoint_is_run(self, tmp_path):
+        import os
+        import pickle
+
         import torch
 
-        from napari_batchfx.encoders.weights import read_state
+        class Bomb:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "ran"),)
 
-        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-        assert set(read_state(tmp_path / "pytorch_model.bin")) == set(model.state_dict())
-        torch.save({"model": model}, tmp_path / "pytorch_model.bin")
-        with pytest.raises(EncoderError, match="more than weights"):
-            read_state(tmp_path / "pytorch_model.bin")
+        torch.save({"state_dict": Bomb(), "arch": TINY}, tmp_path / "torch.pt")
+        (tmp_path / "plain.ckpt").write_bytes(pickle.dumps({"arch": TINY, "state_dict": Bomb()}))
+        for name in ("torch.pt", "plain.ckpt"):
+            with pytest.raises(EncoderError, match="more than weights"):
+                load(tmp_path / name)
+        assert not (tmp_path / "ran").exists()
+        (tmp_path / "torn.pt").write_bytes(b"PK\x03\x04 no more")
+        with pytest.raises(EncoderError, match="damaged"):
+            load(tmp_path / "torn.pt")
+
+    def test_a_git_lfs_pointer(self, tmp_path, model):
+        folder = save(model, tmp_path / "tiny")
+        (folder / "model.safetensors").write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+        )
+        with pytest.raises(EncoderError, match="git lfs pull"):
+            load(folder)
 
     def test_weights_of_another_model(self, tmp_path, model):
         from safetensors.torch import save_file
@@ -266,7 +286,7 @@ class TestRefusals:
         [
             ("{", "JSON"),
             ("[]", "configuration"),
-            ('{"architectures": ["ViTModel"], "model_type": "vit"}', "transformers"),
+            ('{"num_classes": 3}', "neither a timm architecture nor"),
             ('{"architecture": "no_such_net"}', "no_such_net"),
             ('{"architecture": "test_vit", "model_args": {"no_such": 1}}', "can't build"),
         ],
@@ -325,62 +345,3 @@ class TestRefusals:
             model.norm.weight.fill_(float("nan"))
         with pytest.raises(EncoderError, match="not finite"):
             load(save(model, tmp_path / "tiny"))
-
-
-def test_registry_table():
-    from napari_batchfx.encoders import ENCODERS, available
-    from napari_batchfx.encoders.registry import find_spec
-
-    table = available()
-    assert list(table.columns) == [
-        "name",
-        "kind",
-        "dim",
-        "input_px",
-        "mpp",
-        "licence",
-        "gated",
-        "cached",
-        "note",
-    ]
-    assert table["name"].is_unique
-    assert len(table) == len(ENCODERS) + 3
-    assert table.iloc[0]["name"] == "colour-statistics"
-    assert bool(table.iloc[0]["cached"])
-    for spec in ENCODERS:
-        assert (
-            find_spec(spec.name) is find_spec(f"hf-hub:{spec.hub_id}@main") is find_spec(spec.title) is spec
-        )
-        assert spec.assembly in ("cls", "cls+mean")
-        assert spec.prefix_tokens >= 1
-
-
-@pytest.mark.parametrize(
-    ("name", "architecture", "args"),
-    [
-        ("uni", "vit_large_patch16_224", {}),
-        (
-            "virchow2",
-            "vit_huge_patch14_224",
-            {"img_size": 224, "init_values": 1e-5, "reg_tokens": 4, "mlp_ratio": 5.3375, "global_pool": ""},
-        ),
-        ("uni2-h", "vit_giant_patch14_224", {}),
-        ("h-optimus-0", "vit_giant_patch14_reg4_dinov2", {"img_size": 224}),
-    ],
-)
-def test_registry_rows_build_with_timm(name, architecture, args):
-    """The published arguments make a model of the published size, on the meta device (no memory)."""
-    import timm
-    import torch
-
-    from napari_batchfx.encoders.building import _classes
-    from napari_batchfx.encoders.registry import find_spec
-
-    spec = find_spec(name)
-    with torch.device("meta"):
-        model = timm.create_model(
-            architecture, pretrained=False, num_classes=0, **{**args, **_classes(spec.model_kwargs)}
-        )
-    assert model.num_prefix_tokens == spec.prefix_tokens
-    assert model.num_features * (2 if spec.assembly == "cls+mean" else 1) == spec.dim
-    assert tuple(model.patch_embed.img_size) == (224, 224)

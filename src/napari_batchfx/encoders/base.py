@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_batchfx.encoders.classifier import ClassifierHead
 from napari_batchfx.errors import EncoderError
 
 __all__ = ["Encoder", "EncoderMemoryError", "check_names"]
@@ -30,7 +31,7 @@ class Encoder(ABC):
         Identity of the numbers: id, hash of the weights, precision and assembly. Features with the same key
         can be put into one table; features with different keys cannot.
     kind : str
-        ``"classical"`` or ``"timm"``.
+        ``"classical"``, ``"timm"`` or ``"transformers"``.
     dim : int
         Length of a vector.
     input_px : int
@@ -51,6 +52,9 @@ class Encoder(ABC):
         What the user should know about this encoder.
     is_random : bool
         Whether the weights are random (tests, demos): such features mean little.
+    head : ClassifierHead or None
+        The classifier that came with the weights, which turns vectors into its own answers; None where there
+        was none, or where the vector isn't the one it was trained on.
 
     Examples
     --------
@@ -73,6 +77,7 @@ class Encoder(ABC):
     device: str = "cpu"
     precision: str = "fp32"
     is_random: bool = False
+    head: ClassifierHead | None = None
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -124,6 +129,7 @@ class Encoder(ABC):
 
     def info(self) -> dict[str, Any]:
         """Everything that goes into the provenance of a table, as plain values."""
+        classes = {"classes": list(self.head.class_names)} if self.head is not None else {}
         return {
             "name": self.name,
             "key": self.key,
@@ -139,6 +145,7 @@ class Encoder(ABC):
             "licence": self.licence,
             "random_weights": bool(self.is_random),
             "warnings": list(self.warnings),
+            **classes,
         }
 
     def close(self) -> None:

@@ -5,18 +5,33 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from napari_batchfx.encoders.weights import ModelFiles, read_state
+import numpy as np
+
+from napari_batchfx.encoders.checkpoints import read_state
+from napari_batchfx.encoders.classifier import ClassifierHead
+from napari_batchfx.encoders.weights import ModelFiles
 from napari_batchfx.errors import EncoderError
 
-__all__ = ["build", "build_random", "pick_device", "pick_precision"]
+__all__ = ["Built", "build", "build_random", "pick_device", "pick_precision"]
 
 _INPUT = ("input_size", "fixed_input_size", "interpolation", "mean", "std", "first_conv", "classifier")
+_HEADS = ("head", "fc", "classifier", "head.fc", "last_linear", "linear", "head_drop")
 
 
-def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Any:
-    """The model of ``files`` without its classifier, in evaluation mode."""
+@dataclass(frozen=True)
+class Built:
+    """A model without its classifier, the classifier, and what is worth knowing about the two."""
+
+    model: Any
+    head: ClassifierHead | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Built:
+    """The model of ``files`` without its classifier, in evaluation mode, and the classifier beside it."""
     import timm
 
     if not timm.is_model(files.architecture):
@@ -41,9 +56,52 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Any
             f"{title}: timm {timm.__version__} can't build {files.architecture} from its configuration "
             f"({error})."
         ) from error
-    state = read_state(files.weights)
-    _fill(model, state, title, files.weights.name, config.get("classifier"))
-    return model.eval()
+    state, others = _own(read_state(files.weights), model.state_dict())
+    named_heads = config.get("classifier") or model.pretrained_cfg.get("classifier")
+    heads = (named_heads,) if isinstance(named_heads, str) else tuple(named_heads or ()) or _HEADS
+    head = classifier_of(
+        {**others, **state}, (*heads, *_HEADS), int(getattr(model, "num_features", 0)), files.class_names
+    )
+    notes = []
+    beside = sorted(k for k in others if not k.startswith(tuple(f"{h}." for h in (*heads, *_HEADS))))
+    if beside:
+        notes.append(
+            f"{title}: {len(beside)} tensors beside the model weren't used ({', '.join(beside[:3])})."
+        )
+    _fill(model, state, title, files.weights.name, heads)
+    return Built(model.eval(), head, notes)
+
+
+def classifier_of(
+    state: Mapping[str, Any], names: tuple[str, ...], dim: int, class_names: tuple[str, ...]
+) -> ClassifierHead | None:
+    """The linear classifier in ``state``, or None; one layer on the pooled vector, two classes at least."""
+    for name in names:
+        weight = state.get(f"{name}.weight")
+        if weight is None or weight.ndim not in (2, 4) or weight.shape[1:].numel() != dim or len(weight) < 2:
+            continue
+        k = len(weight)
+        bias = state.get(f"{name}.bias")
+        return ClassifierHead(
+            weight.reshape(k, dim).float().numpy().copy(),
+            np.zeros(k, np.float32) if bias is None else bias.float().numpy().copy(),
+            class_names if len(class_names) == k else tuple(f"class {i}" for i in range(k)),
+        )
+    return None
+
+
+def _own(state: dict[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's tensors without the prefix of whatever the model was wrapped in, and the others."""
+    anchor = max(wanted, key=len)
+    if anchor in state:
+        return state, {}
+    # "model." of Lightning, "module." of several GPUs, "backbone." of a classifier, or several of them
+    prefixes = [k.removesuffix(anchor) for k in state if k.endswith("." + anchor)]
+    if not prefixes:
+        return state, {}
+    prefix = min(prefixes, key=len)
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return own, {k: v for k, v in state.items() if not k.startswith(prefix)}
 
 
 def build_random(name: str, seed: int) -> Any:
@@ -65,12 +123,9 @@ def _classes(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {k: named.get(v, v) if isinstance(v, str) else v for k, v in kwargs.items()}
 
 
-def _fill(model: Any, state: dict[str, Any], title: str, filename: str, classifier: Any) -> None:
+def _fill(model: Any, state: dict[str, Any], title: str, filename: str, names: tuple[str, ...]) -> None:
     """Load ``state``: nothing of the model may be left random, nothing but a classifier left over."""
-    heads = tuple(
-        f"{h}."
-        for h in ([classifier] if isinstance(classifier, str) else classifier or ["head", "fc", "classifier"])
-    )
+    heads = tuple(f"{name}." for name in names)
 
     def problems(candidate: Mapping[str, Any]) -> list[str]:
         wanted = model.state_dict()

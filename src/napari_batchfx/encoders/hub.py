@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from napari_batchfx.encoders.downloading import download_job
+from napari_batchfx.encoders.hub_errors import explained, offline_error
 from napari_batchfx.errors import EncoderError
+from napari_batchfx.jobs import Job, run
 
-__all__ = ["fetch", "is_cached"]
+__all__ = ["WEIGHT_FILES", "HubFacts", "ask", "cached_file", "fetch", "fetch_job", "is_cached"]
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def is_cached(hub_id: str) -> bool:
-    """Whether a repository's configuration and weights are on this machine; asks no network."""
+@dataclass(frozen=True)
+class HubFacts:
+    """What the hub says of a repository now."""
+
+    gated: bool
+    licence: str
+    size_bytes: int | None
+
+
+def cached_file(hub_id: str, filename: str) -> Path | None:
+    """Path of a file of a hub repository in this machine's cache, or None; asks no network."""
     from huggingface_hub import errors, try_to_load_from_cache
 
     repo, _, revision = hub_id.partition("@")
-
-    def has(name: str) -> bool:
-        return isinstance(try_to_load_from_cache(repo, name, revision=revision or None), str)
-
     try:
-        return has("config.json") and any(has(name) for name in WEIGHT_FILES)
+        path = try_to_load_from_cache(repo, filename, revision=revision or None)
     except errors.HFValidationError:  # no hub name
-        return False
+        return None
+    return Path(path) if isinstance(path, str) else None
+
+
+def is_cached(hub_id: str, weights_file: str = "") -> bool:
+    """Whether a repository's weights are on this machine, and its configuration where it has one."""
+    if weights_file:
+        return cached_file(hub_id, weights_file) is not None
+    return cached_file(hub_id, "config.json") is not None and any(
+        cached_file(hub_id, name) is not None for name in WEIGHT_FILES
+    )
 
 
 def fetch(hub_id: str, filename: str, *, title: str = "") -> Path | None:
-    """Path of a file of a hub repository, downloaded where it isn't cached.
+    """Path of a file of a hub repository, downloaded where it isn't cached; see :func:`fetch_job`."""
+    return run(fetch_job(hub_id, filename, title=title))
+
+
+def fetch_job(hub_id: str, filename: str, *, title: str = "") -> Job[Path | None]:
+    """Get a file of a hub repository, from the cache or over the network.
+
+    What is in the cache is taken as it is, without asking whether the hub has a newer one.
 
     Parameters
     ----------
@@ -37,7 +62,12 @@ def fetch(hub_id: str, filename: str, *, title: str = "") -> Path | None:
     filename : str
         File in the repository.
     title : str, optional
-        What the user asked for, for the message.
+        What the user asked for, for the messages.
+
+    Yields
+    ------
+    Progress
+        In bytes, while it downloads. Closing the job stops it; what has arrived is kept for the next time.
 
     Returns
     -------
@@ -47,81 +77,64 @@ def fetch(hub_id: str, filename: str, *, title: str = "") -> Path | None:
     Raises
     ------
     EncoderError
-        One sentence: gated, not found, offline or unreachable, and what to do.
+        One sentence: gated, not found, offline or unreachable, cut off, wrong checksum, disk full; and what
+        to do.
     """
-    from huggingface_hub import (
-        errors,
-        get_hf_file_metadata,
-        hf_hub_download,
-        hf_hub_url,
-        try_to_load_from_cache,
-    )
+    shown = title or hub_id
+    cached = cached_file(hub_id, filename)
+    if cached is not None:
+        return cached
+    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+
+    repo, _, revision = hub_id.partition("@")
+    if constants.HF_HUB_OFFLINE:
+        raise offline_error(shown, repo)
+    try:
+        url = hf_hub_url(repo, filename, revision=revision or None)
+        # asked once, without the half minute of retries that the hub's own download makes without a network
+        facts = get_hf_file_metadata(url)
+    except errors.EntryNotFoundError:
+        return None
+    except Exception as error:  # the HTTP library raises many kinds: all become one sentence
+        raise explained(error, shown, repo, revision) from error
+    return (yield from download_job(url, facts, repo, filename, revision, shown))
+
+
+def ask(hub_id: str, title: str = "") -> HubFacts:
+    """Size of the weights, licence and gating of a repository, from the hub.
+
+    Raises
+    ------
+    EncoderError
+        One sentence: not found, offline or unreachable.
+    """
+    from huggingface_hub import HfApi, constants
 
     repo, _, revision = hub_id.partition("@")
     shown = title or hub_id
-    try:
-        if not isinstance(try_to_load_from_cache(repo, filename, revision=revision or None), str):
-            # asked once, without the half minute of retries that a download makes where there is no network
-            get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision or None))
-        return Path(hf_hub_download(repo, filename, revision=revision or None))
-    except errors.LocalEntryNotFoundError as error:
-        _raise_unreachable(shown, repo, error)
-    except errors.EntryNotFoundError:
-        return None
-    except errors.GatedRepoError as error:
-        raise EncoderError(
-            f"{shown}: its authors ask you to accept their terms first; do so at {_page(repo)}, then log in "
-            "with `hf auth login` "
-            f"or set HF_TOKEN, and load it again."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise EncoderError(
-            f"{shown}: {_page(repo)} has no revision {revision!r}; check what follows the @."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise EncoderError(
-            f"{shown}: there is no model {repo} at {_endpoint()}, or it is private; check the spelling, or "
-            "log in with "
-            f"`hf auth login` if you have access."
-        ) from error
-    except errors.HFValidationError as error:
-        raise EncoderError(f'{shown}: "{repo}" is no hub name; write hf-hub:organisation/model.') from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        if status in (401, 403):
-            raise EncoderError(
-                f"{shown}: {_endpoint()} refuses access ({status}); log in with `hf auth login`, or renew "
-                "HF_TOKEN if it has expired."
-            ) from error
-        _raise_unreachable(shown, repo, error)
-    except Exception as error:  # noqa: BLE001 - HTTP library and disk raise many kinds: all "not downloaded"
-        _raise_unreachable(shown, repo, error)
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
-
-
-def _page(repo: str) -> str:
-    return f"{_endpoint()}/{repo}"
-
-
-def _raise_unreachable(shown: str, repo: str, error: Exception) -> NoReturn:
-    from huggingface_hub import constants
-
-    ways = f"give the path of a local folder with config.json and model.safetensors of {repo}"
     if constants.HF_HUB_OFFLINE:
+        raise offline_error(shown, repo)
+    try:
+        info = HfApi().model_info(repo, revision=revision or None, files_metadata=True, timeout=10)
+    except Exception as error:  # the HTTP library raises many kinds: all become one sentence
+        raise explained(error, shown, repo, revision) from error
+    sizes = {s.rfilename: s.size for s in info.siblings or []}
+    found = [sizes[name] for name in WEIGHT_FILES if sizes.get(name)]
+    card = info.card_data
+    licence = str(getattr(card, "license_name", None) or getattr(card, "license", None) or "unknown")
+    return HubFacts(bool(info.gated), licence, found[0] if found else None)
+
+
+def check_cached(path: Path, digest: str, title: str) -> None:
+    """:class:`EncoderError` where a file in the hub's cache isn't what its name there says any more.
+
+    The cache names large files by their SHA-256. A file that was damaged on the disk is removed.
+    """
+    blob = path.resolve()
+    if len(blob.name) == 64 and blob.parent.name == "blobs" and blob.name != digest:
+        blob.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise EncoderError(
-            f"{shown}: its weights aren't on this machine and HF_HUB_OFFLINE is set; unset it to download "
-            f"them, or {ways}."
-        ) from error
-    reason = ""
-    if isinstance(error, OSError) and error.errno:  # a full or read-only disk, not the network
-        reason = f" ({error.strerror})"
-    raise EncoderError(
-        f"{shown}: its weights aren't on this machine and couldn't be downloaded from {_endpoint()}{reason}; "
-        "check the connection, set "
-        f"HF_ENDPOINT to a mirror you can reach, or {ways}."
-    ) from error
+            f"{title}: {path.name} was damaged on this disk (its checksum is wrong) and has been removed; "
+            "load it again to download it anew."
+        )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_batchfx.encoders.base import Encoder, check_names
 from napari_batchfx.encoders.colour_statistics import ColourStatistics, thread_count
 from napari_batchfx.encoders.llvm import keep_triton_out
 from napari_batchfx.encoders.registry import EncoderSpec, find_spec
 from napari_batchfx.errors import EncoderError
+from napari_batchfx.jobs import Job, Progress, run
 
-__all__ = ["load"]
+if TYPE_CHECKING:
+    from napari_batchfx.encoders.weights import ModelFiles
+
+__all__ = ["download", "is_path", "load", "load_job"]
 
 
 def load(
@@ -33,8 +37,8 @@ def load(
     name : str or path
         ``"colour-statistics"``; a name of :func:`available` (``"uni"``, ``"virchow2"``); any timm model
         (``"resnet50"``); ``"hf-hub:org/name"``, also with ``@revision``; a folder with ``config.json`` and
-        ``model.safetensors``; a ``.safetensors`` file that names its architecture. A timm name may carry
-        ``?pretrained=false``.
+        weights; a ``.safetensors`` file or torch checkpoint that names its architecture, itself or in a
+        ``NAME.json`` beside it, also a classifier with its head. A timm name may carry ``?pretrained=false``.
     device : str
         ``"auto"`` (a CUDA GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     precision : str
@@ -57,12 +61,55 @@ def load(
     Raises
     ------
     EncoderError
-        One sentence: unknown name, device or precision, gated, not reachable, damaged, a pickle.
+        One sentence: unknown name, device or precision, gated, not reachable, damaged, more than weights.
 
     Examples
     --------
     >>> load("colour-statistics").dim
     63
+    """
+    return run(
+        load_job(
+            name,
+            device,
+            precision,
+            pretrained=pretrained,
+            assembly=assembly,
+            mpp=mpp,
+            threads=threads,
+            seed=seed,
+        )
+    )
+
+
+def load_job(
+    name: str | os.PathLike[str],
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    pretrained: bool = True,
+    assembly: str | None = None,
+    mpp: float | None = None,
+    threads: int | str | None = None,
+    seed: int = 0,
+) -> Job[Encoder]:
+    """:func:`load` as a job: progress in bytes while the weights download, and a way to stop.
+
+    Yields
+    ------
+    Progress
+        :class:`~napari_batchfx.encoders.downloading.DownloadProgress` while downloading. A stopped download
+        goes on from there the next time.
+
+    Returns
+    -------
+    Encoder
+
+    Examples
+    --------
+    >>> from napari_batchfx.jobs import run
+    >>> run(load_job("colour-statistics")).name
+    'colour-statistics'
     """
     text = os.fspath(name)
     if assembly is not None:
@@ -88,22 +135,67 @@ def load(
         "mpp": mpp,
         "threads": count,
     }
-    # file systems can hold a folder named like a model; a path separator or a suffix says that a path is
-    # meant
-    path = Path(text).expanduser()
+    if not pretrained:
+        return _random(text, seed, options)
+    from napari_batchfx.encoders.making import make
+
+    files, title, identity, spec = yield from _files_job(text)
+    yield Progress(0, 0, f"loading {title}", "bytes")
+    return make(files, title, identity, spec, options)
+
+
+def download(name: str | os.PathLike[str]) -> Job[Path]:
+    """Get an encoder's weights onto this machine without loading them, as a job.
+
+    Parameters
+    ----------
+    name : str or path
+        As for :func:`load`.
+
+    Yields
+    ------
+    Progress
+        In bytes. A stopped download goes on from there the next time.
+
+    Returns
+    -------
+    Path
+        The file of the weights.
+
+    Raises
+    ------
+    EncoderError
+        One sentence, as of :func:`load`.
+    """
+    text = os.fspath(name)
+    if text == "colour-statistics":
+        raise EncoderError("colour-statistics is built in; there is nothing to download.")
+    keep_triton_out()
+    files, _, _, _ = yield from _files_job(_options(text, True)[0])
+    return files.weights
+
+
+def _files_job(text: str) -> Job[tuple[ModelFiles, str, str, EncoderSpec | None]]:
+    """Files, title, identity in the key and registry's row of what ``text`` names."""
+    from napari_batchfx.encoders.weights import from_hub_job
+
     spec = find_spec(text)
-    if not text.startswith(("hf-hub:", "hf_hub:", "timm:")) and spec is None and _is_path(text, path):
-        return _from_path(path, options)
-    if spec is not None:
-        if not pretrained:
-            raise EncoderError(
-                f"{spec.title}: random weights are for plain timm names only; leave out pretrained=False."
-            )
+    if spec is not None and spec.refused:
+        raise EncoderError(f"{spec.title} can't be loaded here: {spec.refused}; {spec.instead}.")
+    if spec is None and is_path(text):
+        path = Path(text).expanduser()
+        name = path.name if path.is_dir() else path.stem
+        return _from_path(path), name, name, None
+    if spec is not None and not spec.timm_name:
         revision = text.partition("@")[2]
-        return _from_hub(spec.hub_id + (f"@{revision}" if revision else ""), spec.title, spec, options)
+        hub_id = spec.hub_id + (f"@{revision}" if revision else "")
+        return (yield from from_hub_job(hub_id, spec.title, spec)), spec.title, hub_id, spec
     if text.startswith(("hf-hub:", "hf_hub:")):
-        return _from_hub(text.partition(":")[2], text, None, options)
-    return _from_timm(text.removeprefix("timm:"), pretrained, seed, options)
+        hub_id = text.partition(":")[2]
+        return (yield from from_hub_job(hub_id, text)), text, hub_id, None
+    name = text.removeprefix("timm:")
+    hub_id = _hub_of_timm(name)
+    return (yield from from_hub_job(hub_id, name)), name, hub_id, None
 
 
 def _options(text: str, pretrained: bool) -> tuple[str, bool]:
@@ -120,15 +212,22 @@ def _options(text: str, pretrained: bool) -> tuple[str, bool]:
     return base, pretrained
 
 
-def _is_path(text: str, path: Path) -> bool:
+def is_path(text: str) -> bool:
+    """Whether ``text`` means a file or folder; a path separator, a suffix of weights or a folder says so."""
+    if text.startswith(("hf-hub:", "hf_hub:", "timm:")):
+        return False
+    from napari_batchfx.encoders.checkpoints import CHECKPOINTS
+
+    # file systems can hold a folder named like a model; the registry's names come first
+    path = Path(text).expanduser()
     return (
         any(s in text for s in (os.sep, "/", "\\"))
-        or path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+        or path.suffix in (*CHECKPOINTS, ".safetensors")
         or path.is_dir()
     )
 
 
-def _from_path(path: Path, options: dict[str, Any]) -> Encoder:
+def _from_path(path: Path) -> ModelFiles:
     from napari_batchfx.encoders.weights import from_file, from_folder
 
     if not path.exists():
@@ -138,44 +237,57 @@ def _from_path(path: Path, options: dict[str, Any]) -> Encoder:
             else ""
         )
         raise EncoderError(f"{path.name}: there is no such file or folder.{hint}")
-    files = from_folder(path) if path.is_dir() else from_file(path)
-    name = path.name if path.is_dir() else path.stem
-    return _make(files, name, name, None, options)
+    return from_folder(path) if path.is_dir() else from_file(path)
 
 
-def _from_hub(hub_id: str, title: str, spec: EncoderSpec | None, options: dict[str, Any]) -> Encoder:
-    from napari_batchfx.encoders.weights import from_hub
-
-    files = from_hub(hub_id, title, allow_pickle_names=spec is not None)
-    return _make(files, title, hub_id, spec, options)
-
-
-def _from_timm(name: str, pretrained: bool, seed: int, options: dict[str, Any]) -> Encoder:
+def _known_to_timm(name: str) -> None:
     import timm
 
-    from napari_batchfx.encoders import building, weights
+    if timm.is_model(name.split(".")[0]):
+        return
+    close = timm.list_models(f"*{name.split('.')[0]}*")[:3]
+    hint = (
+        f"; did you mean {', '.join(close)}?"
+        if close
+        else "; see napari_batchfx.encoders.available() and timm's list of models."
+    )
+    raise EncoderError(f"{name}: no encoder and no timm model of this name{hint}")
 
-    if not timm.is_model(name.split(".")[0]):
-        close = timm.list_models(f"*{name.split('.')[0]}*")[:3]
-        hint = (
-            f"; did you mean {', '.join(close)}?"
-            if close
-            else "; see napari_batchfx.encoders.available() and timm's list of models."
+
+def _random(text: str, seed: int, options: dict[str, Any]) -> Encoder:
+    """A timm model with random weights."""
+    from napari_batchfx.encoders import building, checkpoints
+    from napari_batchfx.encoders.making import wrap
+
+    spec = find_spec(text)
+    name = text.removeprefix("timm:")
+    if (spec is not None and not spec.timm_name) or (
+        spec is None and (is_path(text) or text.startswith(("hf-hub:", "hf_hub:")))
+    ):
+        title = spec.title if spec is not None else text
+        raise EncoderError(
+            f"{title}: random weights are for plain timm names only; leave out pretrained=False."
         )
-        raise EncoderError(f"{name}: no encoder and no timm model of this name{hint}")
-    if not pretrained:
-        model = building.build_random(name, seed)
-        return _wrap(
-            model,
-            f"{name} (random weights)",
-            f"{name}?pretrained=false",
-            weights.state_hash(model.state_dict()),
-            None,
-            {},
-            str(model.pretrained_cfg.get("license") or "none (random weights)"),
-            options,
-            is_random=True,
-        )
+    _known_to_timm(name)
+    model = building.build_random(name, seed)
+    return wrap(
+        building.Built(model),
+        f"{name} (random weights)",
+        f"{name}?pretrained=false",
+        checkpoints.state_hash(model.state_dict()),
+        None,
+        {},
+        str(model.pretrained_cfg.get("license") or "none (random weights)"),
+        options,
+        is_random=True,
+    )
+
+
+def _hub_of_timm(name: str) -> str:
+    """Repository of a timm model's trained weights."""
+    import timm
+
+    _known_to_timm(name)
     config = timm.models.get_pretrained_cfg(name, allow_unregistered=False) if _has_tag(name) else None
     if config is None or not config.hf_hub_id:
         tags = ", ".join(timm.list_pretrained(name.split(".")[0] + ".*")[:3])
@@ -187,114 +299,10 @@ def _from_timm(name: str, pretrained: bool, seed: int, options: dict[str, Any]) 
                 else "; choose another model, or pretrained=False for random weights."
             )
         )
-    files = weights.from_hub(config.hf_hub_id, name)
-    return _make(files, name, config.hf_hub_id, None, options)
+    return str(config.hf_hub_id)
 
 
 def _has_tag(name: str) -> bool:
     import timm
 
     return "." not in name or name in timm.list_pretrained(name.split(".")[0] + ".*")
-
-
-def _make(files: Any, name: str, identity: str, spec: EncoderSpec | None, options: dict[str, Any]) -> Encoder:
-    from napari_batchfx.encoders import building, weights
-
-    model = building.build(files, name, spec.model_kwargs if spec else {})
-    licence = (
-        spec.licence
-        if spec
-        else str(files.pretrained_cfg.get("license") or files.extra.get("licence") or "unknown")
-    )
-    return _wrap(
-        model,
-        name,
-        identity,
-        weights.file_hash(files.weights),
-        spec,
-        dict(files.extra),
-        licence,
-        options,
-        given=files.pretrained_cfg,
-    )
-
-
-def _wrap(
-    model: Any,
-    name: str,
-    identity: str,
-    weights_hash: str,
-    spec: EncoderSpec | None,
-    extra: dict[str, Any],
-    licence: str,
-    options: dict[str, Any],
-    *,
-    given: Any = None,
-    is_random: bool = False,
-) -> Encoder:
-    import timm
-
-    from napari_batchfx.encoders import building
-    from napari_batchfx.encoders.timm_encoder import TimmEncoder
-
-    data_config = dict(timm.data.resolve_model_data_config(model))
-    notes: list[str] = []
-    if spec is not None:
-        notes = _compare(spec, data_config, given or {}, int(getattr(model, "num_prefix_tokens", 0)))
-    device = building.pick_device(options["device"])
-    encoder = TimmEncoder(
-        model,
-        name=name,
-        identity=identity,
-        weights_hash=weights_hash,
-        data_config=data_config,
-        assembly=options["assembly"] or (spec.assembly if spec else str(extra.get("assembly", "pooled"))),
-        device=device,
-        precision=building.pick_precision(options["precision"], device),
-        mpp=options["mpp"] or (spec.mpp if spec else float(extra.get("mpp", 0.5))),
-        licence=licence,
-        is_random=is_random,
-        threads=options["threads"],
-    )
-    if spec is not None and options["assembly"] is None and encoder.dim != spec.dim:
-        raise EncoderError(
-            f"{name}: gives {encoder.dim} numbers a tile where its authors give {spec.dim}; the weights are "
-            "another model's."
-        )
-    if is_random:
-        notes.append(f"{name}: random weights, nothing was learned; for tests and demonstrations.")
-    encoder.warnings.extend(notes)
-    return encoder
-
-
-def _compare(spec: EncoderSpec, config: dict[str, Any], given: Any, prefix_tokens: int) -> list[str]:
-    """Warnings where the model's configuration and the registry differ; the registry fills its gaps."""
-    if prefix_tokens != spec.prefix_tokens:
-        # averaging register tokens as if they were patches would change the vector without a sign
-        raise EncoderError(
-            f"{spec.title}: the model has {prefix_tokens} class and register tokens where "
-            f"{spec.prefix_tokens} are expected; the weights are another model's."
-        )
-    notes = []
-    for key, expected in (("mean", spec.norm[0]), ("std", spec.norm[1])):
-        if given.get(key) is None:
-            config[key] = expected
-        elif max(abs(a - b) for a, b in zip(config[key], expected, strict=True)) > 1e-3:
-            notes.append(
-                f"{spec.title}: the {key} that came with the weights ({_numbers(config[key])}) differs from "
-                "the published one "
-                f"({_numbers(expected)}); the one with the weights is used."
-            )
-    if config["input_size"][-1] != spec.input_px:
-        if spec.model_kwargs.get("dynamic_img_size"):
-            config["input_size"] = (3, spec.input_px, spec.input_px)
-        else:
-            notes.append(
-                f"{spec.title}: the model takes {config['input_size'][-1]} px where {spec.input_px} px are "
-                "published; tiles are resized."
-            )
-    return notes
-
-
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{v:.4g}" for v in values)

@@ -1,4 +1,4 @@
-"""A timm model as an encoder: resize, normalise, run, put the vector together."""
+"""A timm model (or one with its interface) as an encoder: resize, normalise, run, assemble the vector."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class TimmEncoder(Encoder):
         Resolved ("cpu", "cuda:0", "mps"; "fp32", "fp16", "bf16").
     threads : int or None
         CPU threads for torch, or None to leave its setting alone.
+    kind : {"timm", "transformers"}
+        Which library built it.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TimmEncoder(Encoder):
         licence: str,
         is_random: bool = False,
         threads: int | None = None,
+        kind: str = "timm",
     ) -> None:
         super().__init__()
         _, height, width = data_config["input_size"]
@@ -65,7 +68,7 @@ class TimmEncoder(Encoder):
                 f"{name}: takes images of {width} x {height} px; only models with square input can be used "
                 "on tiles."
             )
-        self.name, self.kind = name, "timm"
+        self.name, self.kind = name, kind
         self.input_px, self.mpp = int(height), float(mpp)
         self.mean = _three(data_config["mean"])
         self.std = _three(data_config["std"])
@@ -79,12 +82,13 @@ class TimmEncoder(Encoder):
         self._threads = threads
         self._model = model.to(device)
         self.dim = self._measure()
+        built = getattr(model, "model", model) if kind == "transformers" else model
         setup = json.dumps(
-            [self.input_px, self.mean, self.std, self.interpolation, str(model.__class__.__name__)]
+            [self.input_px, self.mean, self.std, self.interpolation, str(built.__class__.__name__)]
         )
         config_hash = hashlib.sha256(setup.encode()).hexdigest()[:8]
         weights = f"random:{weights_hash[:16]}" if is_random else f"sha256:{weights_hash[:32]}"
-        self.key = f"timm/{identity}/{weights}/{precision}/{assembly}/{config_hash}"
+        self.key = f"{kind}/{identity}/{weights}/{precision}/{assembly}/{config_hash}"
 
     def _measure(self) -> int:
         """Length of the vector, from one blank tile; also shows that model and assembly fit together."""

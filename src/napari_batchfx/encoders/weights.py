@@ -1,25 +1,49 @@
-"""A timm model's configuration and weights from a folder, a safetensors file or the hub."""
+"""A model's configuration and the file of its weights, from a folder, a file or the hub."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_batchfx.encoders.hub import fetch
+from napari_batchfx.encoders.checkpoints import CHECKPOINTS, damaged, named_architecture
+from napari_batchfx.encoders.hub import WEIGHT_FILES, fetch_job
+from napari_batchfx.encoders.registry import EncoderSpec
 from napari_batchfx.errors import EncoderError
+from napari_batchfx.jobs import Job
 
-__all__ = ["ModelFiles", "file_hash", "from_file", "from_folder", "from_hub", "state_hash"]
+__all__ = ["ModelFiles", "from_file", "from_folder", "from_hub_job", "parse_config"]
 
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".tar"}
+PROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What is needed to build a model: architecture, configuration, arguments and the weights' file."""
+    """What is needed to build a model.
+
+    Parameters
+    ----------
+    source : str
+        Where it comes from.
+    architecture : str
+        timm's name of the architecture, or transformers' model type.
+    pretrained_cfg : mapping
+        timm's configuration of the input, or transformers' of the image processor.
+    model_args : mapping
+        Arguments to timm.
+    weights : Path
+        The file of the weights.
+    extra : mapping
+        Our own section of a sidecar: mpp, assembly, licence.
+    library : {"timm", "transformers"}
+        What builds it.
+    config : mapping
+        The whole configuration.
+    class_names : tuple of str
+        Names of the classifier's classes, where something names them.
+    """
 
     source: str
     architecture: str
@@ -27,15 +51,19 @@ class ModelFiles:
     model_args: Mapping[str, Any]
     weights: Path
     extra: Mapping[str, Any] = field(default_factory=dict)
+    library: str = "timm"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
 
 def parse_config(config: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Architecture, pretrained configuration and arguments of a timm ``config.json`` (new or old layout)."""
     architecture = config.get("architecture")
     if not isinstance(architecture, str):
-        kind = config.get("model_type")
-        what = f"a transformers model ({kind})" if kind else "its config.json names no timm architecture"
-        raise EncoderError(f"{where}: no timm model, {what}; only timm models can be loaded here.")
+        raise EncoderError(
+            f"{where}: its config.json names neither a timm architecture nor a transformers model type, so "
+            "it can't be told what it is."
+        )
     if isinstance(config.get("pretrained_cfg"), Mapping):
         pretrained = dict(config["pretrained_cfg"])
     else:
@@ -52,155 +80,156 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise EncoderError(
-            f"{path.name}: can't be read as JSON ({error}); the folder {path.parent.name} holds no timm "
-            "model."
+            f"{path.name}: can't be read as JSON ({error}); the folder {path.parent.name} holds no model."
         ) from error
     if not isinstance(value, dict):
         raise EncoderError(
-            f"{path.name}: holds no timm configuration (a JSON object with an architecture is needed)."
+            f"{path.name}: holds no configuration (a JSON object with an architecture is needed)."
         )
     return value
 
 
-def refuse_pickle(path: Path) -> EncoderError:
-    """The refusal of a pickled checkpoint, with what to do instead."""
-    return EncoderError(
-        f"{path.name}: a {path.suffix} checkpoint is a pickle, which can run any program when it is opened, "
-        "so it isn't; "
-        "save the weights as .safetensors (safetensors.torch.save_file) and load that."
-    )
+def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes, as timm (label_names), transformers (id2label) or people (classes) write them."""
+    ids = config.get("id2label")
+    if isinstance(ids, Mapping):
+        return tuple(str(ids[key]) for key in sorted(ids, key=int))
+    for key in ("label_names", "class_names", "classes"):
+        names = config.get(key)
+        if isinstance(names, list | tuple) and names:
+            return tuple(str(name) for name in names)
+    return ()
+
+
+def _files(source: str, config: Mapping[str, Any], where: str, weights: Path, processor: Any) -> ModelFiles:
+    """The parts, of timm where an architecture is named, else of transformers."""
+    extra = config.get("batchfx") or {}
+    names = _class_names(config) or _class_names(extra)
+    if "architecture" not in config and isinstance(config.get("model_type"), str):
+        return ModelFiles(
+            source, config["model_type"], processor or {}, {}, weights, extra, "transformers", config, names
+        )
+    architecture, pretrained, args = parse_config(config, where)
+    return ModelFiles(source, architecture, pretrained, args, weights, extra, "timm", config, names)
 
 
 def from_folder(folder: Path) -> ModelFiles:
-    """Model of a local folder with ``config.json`` and ``model.safetensors``."""
+    """Model of a local folder with ``config.json`` and its weights."""
     config = folder / "config.json"
     if not config.is_file():
         raise EncoderError(
-            f"{folder.name}: no config.json in this folder; it must hold a timm model (config.json and "
-            "model.safetensors)."
+            f"{folder.name}: no config.json in this folder; it must hold a timm or transformers model "
+            "(config.json and model.safetensors)."
         )
     weights = folder / "model.safetensors"
     if not weights.is_file():
         found = sorted(folder.glob("*.safetensors"))
+        if not found:
+            found = sorted(p for p in folder.iterdir() if p.suffix in CHECKPOINTS)
         if len(found) > 1:
             raise EncoderError(
-                f"{folder.name}: several .safetensors files; name the one you want model.safetensors."
+                f"{folder.name}: several files of weights ({', '.join(p.name for p in found[:3])}); name the "
+                "one you want model.safetensors, or give its path."
             )
         if not found:
-            pickles = sorted(p for p in folder.iterdir() if p.suffix in PICKLES)
-            if pickles:
-                raise refuse_pickle(pickles[0])
             raise EncoderError(f"{folder.name}: no model.safetensors in this folder.")
         weights = found[0]
-    values = _read_json(config)
-    architecture, pretrained, args = parse_config(values, folder.name)
-    return ModelFiles(str(folder), architecture, pretrained, args, weights, values.get("batchfx") or {})
+    processor = folder / PROCESSOR
+    return _files(
+        str(folder),
+        _read_json(config),
+        folder.name,
+        weights,
+        _read_json(processor) if processor.is_file() else None,
+    )
 
 
 def from_file(path: Path) -> ModelFiles:
-    """Model of a ``.safetensors`` file; header, ``NAME.json`` or ``config.json`` names the architecture."""
-    if path.suffix in PICKLES:
-        raise refuse_pickle(path)
-    if path.suffix != ".safetensors":
+    """Model of a file of weights; itself, ``NAME.json`` or ``config.json`` names the architecture."""
+    if path.suffix not in CHECKPOINTS and path.suffix != ".safetensors":
         raise EncoderError(
-            f"{path.name}: no model; give a folder with config.json and model.safetensors, or a .safetensors "
-            "file."
+            f"{path.name}: no model; give a folder with config.json and model.safetensors, a .safetensors "
+            "file or a torch checkpoint (.pt, .pth, .ckpt, .bin)."
         )
+    said = _header(path) if path.suffix == ".safetensors" else {}
+    for sidecar in (path.with_suffix(".json"), path.with_name("config.json")):
+        if sidecar.is_file():
+            processor = path.with_name(PROCESSOR)
+            return _files(
+                str(path),
+                _read_json(sidecar),
+                path.name,
+                path,
+                _read_json(processor) if processor.is_file() else None,
+            )
+    if path.suffix != ".safetensors":
+        architecture, values = named_architecture(path)
+        pretrained = {k: values[k] for k in ("mean", "std") if values.get(k) is not None}
+        said = {"architecture": architecture} if architecture else {}
+        said |= {"pretrained_cfg": pretrained} if pretrained else {}
+        said |= {"batchfx": {"mpp": values["mpp"]}} if values.get("mpp") else {}
+        said |= {k: values[k] for k in ("class_names", "classes", "label_names") if k in values}
+    if not said.get("architecture"):
+        raise EncoderError(
+            f"{path.name}: doesn't say which timm model it is; put {path.stem}.json beside it with "
+            '{"architecture": "the timm name"}.'
+        )
+    return _files(str(path), said, path.name, path, None)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of itself in its header."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise EncoderError(
-            f"{path.name}: damaged or no safetensors file ({error}); download or copy it again."
-        ) from error
-    for sidecar in (path.with_suffix(".json"), path.with_name("config.json")):
-        if sidecar.is_file():
-            config = _read_json(sidecar)
-            break
+        raise damaged(path, error) from error
+    said: dict[str, Any] = {}
+    for key, value in metadata.items():
+        if key == "architecture":
+            said[key] = value
+        elif key in ("pretrained_cfg", "model_args", "num_classes", "batchfx", "label_names", "class_names"):
+            try:
+                said[key] = json.loads(value)
+            except ValueError as error:
+                raise EncoderError(f"{path.name}: {key} in its header is no JSON ({error}).") from error
+    return said
+
+
+def from_hub_job(hub_id: str, title: str, spec: EncoderSpec | None = None) -> Job[ModelFiles]:
+    """Get what a hub repository's model needs; progress in bytes while its weights download.
+
+    Raises
+    ------
+    EncoderError
+        One sentence: no model, no weights, or what :func:`~napari_batchfx.encoders.hub.fetch_job` refuses.
+    """
+    config: dict[str, Any]
+    if spec is not None and spec.weights_file:
+        # a repository that holds a bare checkpoint: the registry says what it is
+        config = {"architecture": spec.architecture, "num_classes": 0}
+        names: tuple[str, ...] = (spec.weights_file,)
     else:
-        if "architecture" not in metadata:
+        path = yield from fetch_job(hub_id, "config.json", title=title)
+        if path is None:
             raise EncoderError(
-                f"{path.name}: doesn't say which timm model it is; put {path.stem}.json beside it with "
-                '{"architecture": "the timm name"}.'
+                f"{title}: {hub_id} has no config.json, so it can't be told which model it is."
             )
-        config = {"architecture": metadata["architecture"]}
-        for key in ("pretrained_cfg", "model_args", "num_classes", "batchfx"):
-            if key in metadata:
-                try:
-                    config[key] = json.loads(metadata[key])
-                except ValueError as error:
-                    raise EncoderError(f"{path.name}: {key} in its header is no JSON ({error}).") from error
-    architecture, pretrained, args = parse_config(config, path.name)
-    return ModelFiles(str(path), architecture, pretrained, args, path, config.get("batchfx") or {})
+        config, names = _read_json(path), WEIGHT_FILES
+    processor = None
+    if "architecture" not in config and "model_type" in config:
+        from napari_batchfx.encoders.transformers_model import refuse_early
 
-
-def from_hub(hub_id: str, title: str, *, allow_pickle_names: bool = False) -> ModelFiles:
-    """Model of a hub repository; ``pytorch_model.bin`` only where asked, then read ``weights_only``."""
-    config = fetch(hub_id, "config.json", title=title)
-    if config is None:
-        raise EncoderError(f"{title}: {hub_id} has no config.json, so it is no timm model.")
-    values = _read_json(config)
-    architecture, pretrained, args = parse_config(values, title)
-    weights = fetch(hub_id, "model.safetensors", title=title)
-    if weights is None and allow_pickle_names:
-        weights = fetch(hub_id, "pytorch_model.bin", title=title)
-    if weights is None:
-        raise EncoderError(
-            f"{title}: {hub_id} publishes no model.safetensors, and a pickled checkpoint can run any program "
-            "when it is opened, so it isn't."
-        )
-    return ModelFiles(hub_id, architecture, pretrained, args, weights)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Tensors of a weights file, on the CPU."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.suffix == ".safetensors":
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise EncoderError(
-                f"{path.name}: damaged or no safetensors file ({error}); download or copy it again."
-            ) from error
-    # before 2.6 weights_only could be tricked into running code (CVE-2025-32434)
-    if tuple(int(v) for v in torch.__version__.split(".")[:2]) < (2, 6):
-        raise EncoderError(
-            f"{path.name}: published as a pickle only; install torch 2.6 or newer, which reads just the "
-            "numbers in it."
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch passes on whatever the file sets off, UnpicklingError among others
-        raise EncoderError(
-            f"{path.name}: holds more than weights, or is damaged, and wasn't opened."
-        ) from error
-    if not isinstance(state, dict):
-        raise EncoderError(f"{path.name}: holds no weights by name.")
-    return dict(state)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def state_hash(state: Mapping[str, Any]) -> str:
-    """SHA-256 over names, shapes, types and bytes of the tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-        digest.update(tensor.reshape(-1).view(dtype=_bytes_type()).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _bytes_type() -> Any:
-    import torch
-
-    return torch.uint8
+        refuse_early(config, title, spec)  # before the weights, which may be large
+        path = yield from fetch_job(hub_id, PROCESSOR, title=title)
+        processor = _read_json(path) if path is not None else None
+    for name in names:
+        weights = yield from fetch_job(hub_id, name, title=title)
+        if weights is not None:
+            return _files(hub_id, config, title, weights, processor)
+    raise EncoderError(
+        f"{title}: {hub_id} publishes no {' and no '.join(names)}, so there are no weights that could be "
+        "loaded."
+    )

@@ -1,0 +1,107 @@
+"""Make an encoder of a model's files, and compare it with what the registry says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from napari_batchfx.encoders import building
+from napari_batchfx.encoders.base import Encoder
+from napari_batchfx.encoders.checkpoints import file_hash
+from napari_batchfx.encoders.comparison import compare
+from napari_batchfx.encoders.hub import check_cached
+from napari_batchfx.encoders.registry import EncoderSpec
+from napari_batchfx.encoders.timm_encoder import TimmEncoder
+from napari_batchfx.errors import EncoderError
+
+if TYPE_CHECKING:
+    from napari_batchfx.encoders.weights import ModelFiles
+
+__all__ = ["make", "wrap"]
+
+
+def make(
+    files: ModelFiles, name: str, identity: str, spec: EncoderSpec | None, options: dict[str, Any]
+) -> Encoder:
+    """The encoder of ``files``, checked against its row of the registry where it has one."""
+    digest = file_hash(files.weights)
+    check_cached(files.weights, digest, name)
+    if files.library == "transformers":
+        from napari_batchfx.encoders.transformers_model import build_transformers
+
+        built = build_transformers(files, name, spec)
+    else:
+        built = building.build(files, name, spec.model_kwargs if spec else {})
+    licence = (
+        spec.licence
+        if spec
+        else str(files.pretrained_cfg.get("license") or files.extra.get("licence") or "unknown")
+    )
+    return wrap(built, name, identity, digest, spec, dict(files.extra), licence, options, files=files)
+
+
+def wrap(
+    built: building.Built,
+    name: str,
+    identity: str,
+    weights_hash: str,
+    spec: EncoderSpec | None,
+    extra: dict[str, Any],
+    licence: str,
+    options: dict[str, Any],
+    *,
+    files: ModelFiles | None = None,
+    is_random: bool = False,
+) -> Encoder:
+    """A built model as an encoder, with what the user should know in its ``warnings``."""
+    kind = files.library if files is not None else "timm"
+    config, given = _data_config(built.model, files)
+    notes = list(built.notes)
+    if spec is not None:
+        notes += compare(spec, config, given, int(getattr(built.model, "num_prefix_tokens", 0)))
+    device = building.pick_device(options["device"])
+    encoder = TimmEncoder(
+        built.model,
+        name=name,
+        identity=identity,
+        weights_hash=weights_hash,
+        data_config=config,
+        assembly=options["assembly"] or (spec.assembly if spec else str(extra.get("assembly", "pooled"))),
+        device=device,
+        precision=building.pick_precision(options["precision"], device),
+        mpp=options["mpp"] or (spec.mpp if spec else float(extra.get("mpp", 0.5))),
+        licence=licence,
+        is_random=is_random,
+        threads=options["threads"],
+        kind=kind,
+    )
+    if spec is not None and options["assembly"] is None and encoder.dim != spec.dim:
+        raise EncoderError(
+            f"{name}: gives {encoder.dim} numbers a tile where its authors give {spec.dim}; the weights are "
+            "another model's."
+        )
+    if encoder.assembly == "pooled" and built.head is not None:
+        encoder.head = built.head
+    if is_random:
+        notes.append(f"{name}: random weights, nothing was learned; for tests and demonstrations.")
+    encoder.warnings.extend(notes)
+    return encoder
+
+
+def _data_config(model: Any, files: ModelFiles | None) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """What the model takes, and which of it came with the weights."""
+    given: Mapping[str, Any]
+    if files is not None and files.library == "transformers":
+        from napari_batchfx.encoders.transformers_model import data_config
+
+        processor = files.pretrained_cfg
+        given = {
+            "mean": processor.get("image_mean"),
+            "std": processor.get("image_std"),
+            "interpolation": processor.get("resample"),
+        }
+        return data_config(files, model), given
+    import timm
+
+    given = files.pretrained_cfg if files is not None else {}
+    return dict(timm.data.resolve_model_data_config(model)), given

@@ -1,0 +1,161 @@
+"""A user's own weights: torch checkpoints as training programs write them, and the classifier they carry."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from napari_batchfx.encoders import ClassifierHead, load
+from napari_batchfx.encoders.checkpoints import read_state
+from napari_batchfx.errors import EncoderError
+
+NAMES = ["tumour", "stroma", "fat", "mucosa"]
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    from skimage.data import immunohistochemistry
+
+    image = immunohistochemistry()
+    return np.stack([image[y : y + 160, x : x + 160] for y in (0, 200) for x in (0, 150, 300)])
+
+
+def make(architecture="test_vit", classes=4):
+    import timm
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = timm.create_model(architecture, pretrained=False, num_classes=classes).eval()
+        with torch.no_grad():
+            model.get_classifier().bias.normal_()
+    return model
+
+
+def answers(model, tiles):
+    """The classifier's own answers and the vector before its last layer, on timm's way."""
+    import timm
+    import torch
+    from PIL import Image
+
+    config = timm.data.resolve_model_data_config(model) | {"crop_pct": 1.0}
+    transform = timm.data.create_transform(**config, is_training=False)
+    batch = torch.stack([transform(Image.fromarray(t)) for t in tiles])
+    with torch.inference_mode():
+        features = model.forward_features(batch)
+        return model(batch).numpy(), model.forward_head(features, pre_logits=True).numpy()
+
+
+def check(encoder, model, tiles, names):
+    logits, vectors = answers(model, tiles)
+    np.testing.assert_allclose(encoder.embed(tiles), vectors, rtol=1e-4, atol=1e-4)
+    assert encoder.head.class_names == tuple(names)
+    np.testing.assert_allclose(encoder.head.logits(encoder.embed(tiles)), logits, rtol=1e-3, atol=1e-3)
+    assert encoder.info()["classes"] == list(names)
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])
+def test_a_state_dict_with_its_name_beside_it(tmp_path, tiles, architecture):
+    import torch
+
+    model = make(architecture)
+    torch.save(model.state_dict(), tmp_path / "mine.pt")
+    (tmp_path / "mine.json").write_text(
+        json.dumps({"architecture": architecture, "class_names": NAMES, "batchfx": {"mpp": 0.25}})
+    )
+    encoder = load(tmp_path / "mine.pt")
+    check(encoder, model, tiles, NAMES)
+    assert encoder.mpp == 0.25
+
+
+def test_a_checkpoint_of_timms_training(tmp_path, tiles):
+    import torch
+
+    model = make()
+    content = {
+        "epoch": 3,
+        "arch": "test_vit",
+        "state_dict": model.state_dict(),
+        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}},
+        "args": argparse.Namespace(model="test_vit", class_names=NAMES, lr=1e-3),
+        "version": 2,
+    }
+    torch.save(content, tmp_path / "last.pth.tar")
+    check(load(tmp_path / "last.pth.tar"), model, tiles, NAMES)
+
+
+def test_a_checkpoint_of_lightning(tmp_path, tiles):
+    import torch
+
+    model = make()
+    state = {f"model.{k}": v for k, v in model.state_dict().items()}
+    content = {
+        "state_dict": state | {"criterion.weight": torch.ones(4)},
+        "hyper_parameters": {"model_name": "test_vit.r160_in1k", "lr": 1e-3},
+        "callbacks": {},
+    }
+    torch.save(content, tmp_path / "best.ckpt")
+    encoder = load(tmp_path / "best.ckpt")
+    check(encoder, model, tiles, [f"class {i}" for i in range(4)])
+    assert encoder.warnings == ["best: 1 tensors beside the model weren't used (criterion.weight)."]
+
+
+def test_a_backbone_with_a_head_of_its_own_after_several_wrappers(tmp_path, tiles):
+    import torch
+
+    model = make()
+    weight, bias = model.head.weight.detach().clone(), model.head.bias.detach().clone()
+    state = {
+        f"module._orig_mod.backbone.{k}": v
+        for k, v in model.state_dict().items()
+        if not k.startswith("head.")
+    }
+    torch.save(state | {"fc.weight": weight, "fc.bias": bias}, tmp_path / "mine.bin")
+    (tmp_path / "mine.json").write_text(json.dumps({"architecture": "test_vit", "classes": NAMES}))
+    encoder = load(tmp_path / "mine.bin")
+    check(encoder, model, tiles, NAMES)
+    assert not encoder.warnings
+    # the classifier was trained on another vector than this one
+    assert load(tmp_path / "mine.bin", assembly="cls+mean").head is None
+
+
+def test_a_classifier_in_safetensors_and_one_of_timms_folders(tmp_path, tiles):
+    from safetensors.torch import save_file
+
+    model = make()
+    header = {"architecture": "test_vit", "label_names": json.dumps(NAMES)}
+    save_file(model.state_dict(), tmp_path / "mine.safetensors", metadata=header)
+    check(load(tmp_path / "mine.safetensors"), model, tiles, NAMES)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    save_file(model.state_dict(), folder / "model.safetensors")
+    config = {"architecture": "test_vit", "num_classes": 4, "label_names": NAMES, "pretrained_cfg": {}}
+    (folder / "config.json").write_text(json.dumps(config))
+    check(load(folder), model, tiles, NAMES)
+
+
+def test_without_a_head_and_without_a_name(tmp_path):
+    import torch
+
+    model = make()
+    bare = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
+    torch.save({"model": bare, "arch": "test_vit"}, tmp_path / "bare.pt")
+    assert load(tmp_path / "bare.pt").head is None
+    torch.save(bare, tmp_path / "nameless.pt")
+    with pytest.raises(EncoderError, match=r"nameless\.pt: doesn't say which timm model.*nameless\.json"):
+        load(tmp_path / "nameless.pt")
+    assert set(read_state(tmp_path / "nameless.pt")) == set(bare)
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(EncoderError, match="no weights by name"):
+        read_state(tmp_path / "list.pt")
+
+
+def test_the_head_alone():
+    head = ClassifierHead(np.array([[1, 0], [0, 2]], np.float32), np.array([0, -1], np.float32), ("a", "b"))
+    np.testing.assert_allclose(head.logits([[1, 1], [0, 3]]), [[1, 1], [0, 5]])
+    chances = head.probabilities([[1, 1], [0, 3], [900, 0]])
+    np.testing.assert_allclose(chances.sum(1), 1)
+    np.testing.assert_allclose(chances[1, 1], 1 / (1 + np.exp(-5)), rtol=1e-6)
+    with pytest.raises(EncoderError, match="vectors of 2 numbers"):
+        head.logits(np.zeros((3, 5)))
