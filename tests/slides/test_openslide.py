@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.slides.dicom_writer import write_dicom
 from tests.slides.mirax_writer import SIDE, write_mirax
 
 from napari_batchfx.errors import SlideError
@@ -240,3 +242,31 @@ def test_written_pyramids_are_read_alike(tmp_path, image):
             )
             assert worst <= 2
             assert mean <= 0.5
+
+
+def test_a_file_that_crashes_the_library_does_not_crash_us(tmp_path, image):
+    """OpenSlide 4.0.1 ends the process on sparse frames without positions (found by mutating files)."""
+    tags = [(0x00209311, "CS", "TILED_SPARSE")]
+    path = write_dicom(tmp_path / "a.dcm", image[:128, :128], tags=tags)
+    with pytest.raises(SlideError, match=r"a\.dcm: OpenSlide (crashes on it|can't open it)"):
+        open_slide(path, backend="openslide")
+    with pytest.raises(SlideError, match="doesn't say where its frames lie"):
+        open_slide(path)
+
+
+def test_mutated_mirax_slides_never_crash(mirax):
+    rng = np.random.default_rng(4)
+    opened = 0
+    files = sorted(mirax.with_suffix("").iterdir())
+    for k in range(12):
+        path = files[k % len(files)]
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), 4):
+            data[at] = rng.integers(0, 256)
+        path.write_bytes(data)
+        with contextlib.suppress(SlideError), open_slide(mirax) as slide:
+            slide.read(0, 0, 0, 384, 512)
+            opened += 1
+        path.write_bytes(whole)
+    assert opened > 2

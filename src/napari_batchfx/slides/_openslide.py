@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides._declined import NotReadHere
 from napari_batchfx.slides._layout import number
+from napari_batchfx.slides._openslide_probe import require_no_crash
 from napari_batchfx.slides._small_levels import worth_keeping
 from napari_batchfx.slides._sources import StoredLevel
 from napari_batchfx.slides._stamps import Stamps
@@ -27,7 +28,7 @@ from napari_batchfx.slides.dates import iso_date
 from napari_batchfx.slides.metadata import SlideMetadata, mpp_from_objective, plausible_mpp
 from napari_batchfx.slides.private import is_identifying
 
-__all__ = ["EXTRA", "OpenSlideSource", "has_openslide", "is_openslide_format"]
+__all__ = ["EXTRA", "OpenSlideSource", "has_openslide", "is_usable"]
 
 Rgb = NDArray[np.uint8]
 EXTRA = 'pip install "napari-batchfx[openslide]"'
@@ -59,12 +60,13 @@ def has_openslide() -> bool:
     return importlib.util.find_spec("openslide") is not None
 
 
-def is_openslide_format(path: Path) -> bool:
-    """Whether OpenSlide is installed, recent enough, and names a vendor for this file; never raises."""
+def is_usable() -> bool:
+    """Whether OpenSlide is installed and recent enough; never raises."""
     try:
-        return _library(path.name).OpenSlide.detect_format(path) is not None
-    except (SlideError, OSError, ValueError):
+        _library("")
+    except SlideError:
         return False
+    return True
 
 
 def _library(name: str) -> Any:
@@ -95,6 +97,7 @@ class OpenSlideSource:
         self._path = path
         self._name = path.name
         self._openslide = _library(path.name)
+        require_no_crash(path)
         self._lock = threading.Lock()
         self._closed = False
         self._handle = self._open()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides._declined import NotReadHere
-from napari_batchfx.slides._dicom import DicomSource, dicom_folder, has_dicom
+from napari_batchfx.slides._dicom import DicomSource, dicom_files, dicom_folder, has_dicom
 from napari_batchfx.slides._dicom_header import MAGIC_AT
 from napari_batchfx.slides._ngff_layout import is_ngff
-from napari_batchfx.slides._openslide import EXTRA, OpenSlideSource, has_openslide, is_openslide_format
+from napari_batchfx.slides._openslide import EXTRA, OpenSlideSource, has_openslide, is_usable
 from napari_batchfx.slides._sources import PlainSource, Source, TiffSource
 from napari_batchfx.slides.slide import Slide
 
@@ -111,8 +111,9 @@ def can_open(path: str | Path) -> bool:
         head = _head(path)
     except (SlideError, OSError, ValueError, TypeError):
         return False
-    if path.suffix.lower() in _OPENSLIDE:
-        return is_openslide_format(path)
+    suffix = path.suffix.lower()
+    if suffix in _OPENSLIDE:
+        return is_usable() and (suffix != ".mrxs" or _holds(path.with_suffix(""), "Slidedat.ini"))
     return head.startswith(_TIFF) or _is_plain(head) or _is_dicom(head)
 
 
@@ -203,8 +204,6 @@ def _from_file(path: Path, backend: str) -> Source:
         )
     if path.name in {"zarr.json", ".zattrs", ".zgroup", ".zarray"}:
         raise SlideError(f"{path.name}: it is the header of a Zarr folder; choose the folder it lies in.")
-    if is_openslide_format(path):
-        return OpenSlideSource(path)
     raise SlideError(
         f"{path.name}: it is neither a TIFF or DICOM slide nor a PNG or JPEG image, whatever its name "
         f"says; choose "
@@ -232,16 +231,8 @@ def _tiff(path: Path, backend: str) -> Source:
 
 
 def _dicom(path: Path, backend: str) -> Source:
-    if backend == "openslide":
-        from napari_batchfx.slides._dicom import dicom_files
-
-        return OpenSlideSource(dicom_files(path)[0])
-    try:
-        return DicomSource(path)
-    except NotReadHere as declined:
-        from napari_batchfx.slides._dicom import dicom_files
-
-        return _fallback(dicom_files(path)[0], backend, declined)
+    # OpenSlide reads no DICOM that our reader doesn't, and crashes on some damaged ones: only if asked for
+    return OpenSlideSource(dicom_files(path)[0]) if backend == "openslide" else DicomSource(path)
 
 
 def _fallback(path: Path, backend: str, declined: NotReadHere) -> Source:
@@ -250,6 +241,8 @@ def _fallback(path: Path, backend: str, declined: NotReadHere) -> Source:
         raise declined
     if not has_openslide():
         raise SlideError(f"{str(declined).rstrip('.')}. OpenSlide may read it: {EXTRA}.") from declined
-    if not is_openslide_format(path):
-        raise declined
-    return OpenSlideSource(path)
+    try:
+        return OpenSlideSource(path)
+    except NotReadHere:
+        # what our reader said tells more
+        raise declined from None
