@@ -6,8 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tifffile
 
-from napari_batchfx.slides import MISSING_RGB, Damage, set_cache_bytes, tile_cache
+from napari_batchfx.slides import (
+    MISSING_RGB,
+    Damage,
+    open_slide,
+    set_cache_bytes,
+    tile_cache,
+    write_pyramid,
+)
 from napari_batchfx.slides.damage import DamageLog
 
 from .array_source import array_slide
@@ -100,3 +108,26 @@ def test_log():
     assert log.touches(1, range(5, 6), range(6, 7))
     assert not log.touches(0, range(5, 6), range(6, 7))
     assert not log.touches(1, range(6, 9), range(6, 7))
+
+
+def test_a_real_file_with_a_broken_jpeg_tile(tmp_path):
+    """The bytes of one tile are zeros, as after a bad copy."""
+    y, x = np.mgrid[:1100, :1300]
+    image = np.stack([(y // 5) % 200, (x // 6) % 200, (x + y) // 13], axis=-1).astype(np.uint8)
+    path = write_pyramid(tmp_path / "a.tif", image, 0.5, tile=256, levels=1)
+    with open_slide(path) as slide:
+        wanted = slide.read(0, 0, 0, 1100, 1300)
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0]
+        offset, count = page.dataoffsets[2 * 6 + 3], page.databytecounts[2 * 6 + 3]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(count))
+    with open_slide(path) as slide:
+        found = slide.read(0, 0, 0, 1100, 1300)
+        assert (found[512:768, 768:1024] == MISSING_RGB).all()
+        found[512:768, 768:1024] = wanted[512:768, 768:1024]
+        assert np.array_equal(found, wanted)
+        assert [(d.level, d.row, d.col) for d in slide.damage] == [(0, 2, 3)]
+        assert slide.damaged_in(0, 767, 1023, 1, 1)
+        assert not slide.damaged_in(0, 768, 1024, 100, 100)

@@ -32,7 +32,7 @@ class ToSrgb:
     """The transform of one profile to sRGB; made by :func:`to_srgb`, shared by all slides with that profile.
 
     Relative colorimetric, without black point compensation. LittleCMS answers once for every one of the 2^24
-    colours (about 0.3 s, at the first pixel); after that a pixel costs one look into a table of 48 MiB, which
+    colours (about 0.3 s, at the first pixel); after that a pixel costs one look into a table of 64 MiB, which
     goes when the last slide with this profile does. Any profile is therefore as exact as LittleCMS itself.
 
     Attributes
@@ -64,7 +64,7 @@ class ToSrgb:
             )
         except (ImageCms.PyCMSError, OSError, ValueError) as error:
             raise SlideError("the colour profile is damaged or incomplete") from error
-        self._table: Rgb | None = None
+        self._table: NDArray[np.uint32] | None = None
         self._lock = threading.Lock()
 
     def __call__(self, rgb: Rgb) -> Rgb:
@@ -74,24 +74,40 @@ class ToSrgb:
             table = self._make_table()
         pixels = np.ascontiguousarray(rgb)
         out = np.empty_like(pixels)
-        _kernel()(pixels.reshape(-1, 3), out.reshape(-1, 3), table)
+        _kernel()(pixels.reshape(-1, 3), out.reshape(-1, 3), table, *_places())
         return out
 
-    def _make_table(self) -> Rgb:
+    def _make_table(self) -> NDArray[np.uint32]:
         from PIL import Image, ImageCms
 
         with self._lock:
             if self._table is None:
-                table = np.empty((256, 256 * 256, 3), np.uint8)
+                red_at, green_at, blue_at = _places()
+                table = np.empty(2**24, np.uint32)
                 grid = np.empty((256, 256, 3), np.uint8)
                 grid[..., 1] = np.arange(256)[:, None]
                 grid[..., 2] = np.arange(256)
                 for red in range(256):
                     grid[..., 0] = red
-                    made = ImageCms.applyTransform(Image.fromarray(grid), self._transform)
-                    table[red] = np.asarray(made).reshape(-1, 3)
-                self._table = table.reshape(-1, 3)
+                    image = ImageCms.applyTransform(Image.fromarray(grid), self._transform)
+                    made = np.asarray(image).astype(np.uint32)
+                    table[red_at[red] | green_at[:, None] | blue_at] = (
+                        made[..., 0] | made[..., 1] << 8 | made[..., 2] << 16
+                    )
+                self._table = table
             return self._table
+
+
+@lru_cache(maxsize=1)
+def _places() -> tuple[NDArray[np.uint32], ...]:
+    """Where a red, green and blue value lie in the table: bits interleaved, so that like colours lie close.
+
+    A slide's colours then fit the processor's caches far better than in rows of red.
+    """
+    values = np.arange(256, dtype=np.uint32)
+    bits = [(values >> bit & 1) << 3 * bit for bit in range(8)]
+    spread = np.bitwise_or.reduce(bits).astype(np.uint32)
+    return spread << 2, spread << 1, spread
 
 
 def to_srgb(profile: bytes) -> ToSrgb:
@@ -156,15 +172,16 @@ def _description(profile: Any) -> str:
 def _kernel() -> Callable[..., None]:
     from numba import njit, types
 
-    # the table and decoded tiles may be read-only; one compiled kernel serves both kinds
-    flat = types.Array(types.uint8, 2, "C", readonly=True)
+    # decoded tiles may be read-only; one compiled kernel serves both kinds
+    flat, places = types.Array(types.uint8, 2, "C", readonly=True), types.uint32[::1]
+    signature = types.void(flat, types.uint8[:, ::1], places, places, places, places)
 
-    @njit([types.void(flat, types.uint8[:, ::1], flat)], nogil=True, cache=True)  # type: ignore[untyped-decorator]
-    def look_up(pixels: Any, out: Any, table: Any) -> None:
+    @njit([signature], nogil=True, cache=True)  # type: ignore[untyped-decorator]
+    def look_up(pixels: Any, out: Any, table: Any, red_at: Any, green_at: Any, blue_at: Any) -> None:
         for k in range(pixels.shape[0]):
-            i = (np.int32(pixels[k, 0]) << 16) | (np.int32(pixels[k, 1]) << 8) | np.int32(pixels[k, 2])
-            out[k, 0] = table[i, 0]
-            out[k, 1] = table[i, 1]
-            out[k, 2] = table[i, 2]
+            colour = table[red_at[pixels[k, 0]] | green_at[pixels[k, 1]] | blue_at[pixels[k, 2]]]
+            out[k, 0] = np.uint8(colour & 255)
+            out[k, 1] = np.uint8(colour >> 8 & 255)
+            out[k, 2] = np.uint8(colour >> 16 & 255)
 
     return look_up  # type: ignore[no-any-return]
