@@ -14,7 +14,7 @@ from napari_batchfx.jobs import Job, Progress
 
 __all__ = ["QtJob"]
 
-_BAR_MS = 250
+_BAR_MS = 500
 
 
 class _Worker(GeneratorWorker):
@@ -50,7 +50,9 @@ class QtJob(QObject):
         self._worker: Any = None
         self._bar: Any = None
         self._latest: Progress | None = None
-        # napari's progress bar runs the event loop when it is written to, so it is written to seldom, and from here only.
+        self._described = ""
+        # napari's progress bar runs the event loop, and so paints the window, whenever it is written to: it is written to
+        # seldom, from here only, and only what changed.
         self._refresh = QTimer(self)
         self._refresh.setInterval(_BAR_MS)
         self._refresh.timeout.connect(self._write_bar)
@@ -126,8 +128,10 @@ class QtJob(QObject):
             return
         if latest.total and bar.total != latest.total:
             bar.total = latest.total
-        bar.set_description(latest.what)
-        if bar is self._bar:  # still this job: the event loop ran in between
+        if latest.what != self._described:
+            self._described = latest.what
+            bar.set_description(latest.what)
+        if bar is self._bar and latest.done != bar.n:  # still this job: the event loop ran in between
             bar.update(latest.done - bar.n)
 
     def _on_returned(self, result: Any) -> None:
@@ -146,6 +150,7 @@ class QtJob(QObject):
     def _open_bar(self, what: str) -> None:
         from napari.utils import progress
 
+        self._described = ""
         self._bar = progress(total=0, desc=what or "Batchfx")
         self._refresh.start()
 
