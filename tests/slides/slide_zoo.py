@@ -115,6 +115,7 @@ ZOO: dict[str, Callable[[Path], ZooSlide]] = {
     "bif": write_bif,
     "ventana-tiff": lambda p: write_bif(p, joints=False, name="ventana.tif"),
     "philips": write_philips,
+    "philips-deep": lambda p: write_philips(p, levels=7, name="deep.tiff"),
     "philips-odd": lambda p: write_philips(p, size=(700, 900), name="odd.tiff"),
     "philips-label-in-xml": lambda p: write_philips(p, label_in_xml=True, name="xml.tiff"),
     "philips-sparse": lambda p: write_philips(p, leave_out=(0, 1, 9), name="sparse.tiff"),

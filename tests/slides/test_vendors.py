@@ -158,7 +158,7 @@ def test_levels_and_pixels_of_the_zoo(written, name):
                 missing = (got == 255).all(axis=-1)  # glass where the file leaves tiles out
                 difference = np.abs(got - zoo.pixels[stored.index(level.shape)])[~missing]
                 assert difference.max() <= (0 if zoo.is_lossless else 32)
-                assert difference.mean() < 5  # small levels hold sharp colours, which JPEG halves
+                assert difference.mean() < 10  # small levels hold sharp colours, which JPEG halves
                 assert missing.mean() < (0.15 if "missing" in name or "sparse" in name else 0.01)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
@@ -18,11 +19,14 @@ __all__ = [
     "levels_of",
     "local_name",
     "number",
+    "objective",
     "parse_xml",
     "require_rgb",
     "resolution_mpp",
+    "same_pixels",
 ]
 
+HIGHEST_POWER = 200
 _UNIT_UM = {2: 25_400.0, 3: 10_000.0}
 
 
@@ -50,42 +54,29 @@ def resolution_mpp(page: Page) -> tuple[float, float] | None:
     return plausible_mpp(unit / page.resolution[0], unit / page.resolution[1])
 
 
-def levels_of(
-    main: Page, others: Sequence[Page], *, padded: bool = False
-) -> tuple[tuple[Page, ...], tuple[tuple[int, int], ...]]:
-    """Keep those pages that are ``main`` made smaller by the same factor on both axes (within a pixel).
-
-    Philips pads every level to whole tiles: with ``padded`` a level may be larger than its content, which
-    then is ``size // 2**k``, as OpenSlide has it.
-    """
+def levels_of(main: Page, others: Sequence[Page]) -> tuple[tuple[Page, ...], tuple[tuple[int, int], ...]]:
+    """Keep those pages that are ``main`` made smaller by the same factor on both axes (within a pixel)."""
     chosen = {(main.height, main.width): (main, (main.height, main.width))}
     for page in others:
         if (
             page is main
-            or not _same_pixels(page, main)
+            or min(page.height, page.width) < 1
+            or not same_pixels(page, main)
             or page.width >= main.width
             or page.height >= main.height
         ):
             continue
         fy, fx = main.height / page.height, main.width / page.width
-        if padded:
-            k = max(1, round(max(fy, fx)).bit_length() - 1)
-            k += 2 ** (k + 1) <= max(fy, fx) * 1.05
-            shape = (max(1, main.height // 2**k), max(1, main.width // 2**k))
-            fits = (
-                0 <= page.height - shape[0] < page.segment[0] and 0 <= page.width - shape[1] < page.segment[1]
-            )
-        else:
-            shape = (page.height, page.width)
-            # the same factor on both axes to within one pixel of the smaller image
-            fits = abs(main.height / fx - page.height) <= 1.5 and abs(main.width / fy - page.width) <= 1.5
-        if fits:
+        shape = (page.height, page.width)
+        # the same factor on both axes to within one pixel of the smaller image
+        if abs(main.height / fx - page.height) <= 1.5 and abs(main.width / fy - page.width) <= 1.5:
             chosen.setdefault(shape, (page, shape))
     order = sorted(chosen.values(), key=lambda item: -item[1][0] * item[1][1])
     return tuple(p for p, _ in order), tuple(s for _, s in order)
 
 
-def _same_pixels(page: Page, main: Page) -> bool:
+def same_pixels(page: Page, main: Page) -> bool:
+    """Whether two pages hold the same kind of pixels, so that one may be a level of the other."""
     if main.is_rgb:
         return page.is_rgb
     return (page.samples, page.bits, page.photometric) == (main.samples, main.bits, main.photometric)
@@ -106,6 +97,8 @@ def associated_of(named: Sequence[tuple[str, Page]]) -> tuple[tuple[str, Page], 
 
 def require_rgb(page: Page, name: str, *, fluorescence: bool = False) -> Page:
     """Return the page if its pixels can be shown as RGB; one grey channel only of a fluorescence scan."""
+    if min(page.height, page.width, *page.segment) < 1:
+        raise SlideError(f"{name}: its header states an image without pixels; copy or export the file again.")
     if page.is_rgb and page.n_depth == 1:
         return page
     grey = (page.samples, page.bits, page.photometric) == (1, 8, 1) and page.is_integer
@@ -136,16 +129,24 @@ def greyscale_text(name: str) -> str:
 
 
 def number(text: str | None) -> float | None:
+    """Return the finite number that a field holds, else None."""
     try:
-        return float(str(text).strip())
+        value = float(str(text).strip())
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
+
+
+def objective(text: str | None) -> float | None:
+    """Return the power of an objective; -1 and 0 are how some files say that they don't know."""
+    power = number(text)
+    return power if power is not None and 0 < power <= HIGHEST_POWER else None
 
 
 def parse_xml(text: str) -> ElementTree.Element | None:
     try:
         return ElementTree.fromstring(text.strip("\0 \r\n"))  # noqa: S314 - expat >= 2.4.1 bounds entity expansion
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, ValueError, LookupError):  # the last two: an encoding nobody knows
         return None
 
 

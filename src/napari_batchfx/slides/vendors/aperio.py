@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from napari_batchfx.slides._layout import Layout, associated_of, levels_of, number, require_rgb
+from napari_batchfx.slides._layout import Layout, associated_of, levels_of, number, objective, require_rgb
 from napari_batchfx.slides._tifffile import Page
 from napari_batchfx.slides.dates import iso_date
 from napari_batchfx.slides.metadata import SlideMetadata, plausible_mpp
@@ -35,7 +35,7 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
         vendor="aperio",
         scanner=fields.get("ScannerType") or fields.get("ScanScope ID") or None,
         scanner_serial=fields.get("ScanScope ID") if fields.get("ScannerType") else None,
-        objective_power=number(fields.get("AppMag")),
+        objective_power=objective(fields.get("AppMag")),
         scan_date=iso_date(fields.get("Date"), fields.get("Time"), fields.get("Time Zone")),
         private=private_fields(pairs),
     )

@@ -9,6 +9,7 @@ from napari_batchfx.slides._layout import (
     associated_of,
     levels_of,
     number,
+    objective,
     require_rgb,
     resolution_mpp,
 )
@@ -30,7 +31,7 @@ def matches(first: Page, pages: Sequence[Page]) -> bool:
 def parse(pages: Sequence[Page], name: str) -> Layout:
     """Take the pages of the focal plane of the largest one as levels."""
     tags = pages[0].ndpi or {}
-    fluorescence = bool(tags.get("Fluorescence") or tags.get("Wavelength"))
+    fluorescence = bool(_text(tags.get("Fluorescence")) or number(_text(tags.get("Wavelength"))))
     slide = [p for p in pages if _magnification(p) > 0]
     # the plane in focus lies at 0; planes above and below have the same size
     main = max(slide or [pages[0]], key=lambda p: (p.height * p.width, -abs(_focus(p))))
@@ -45,7 +46,7 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
         vendor="hamamatsu",
         scanner=main.model or comments.get("Product") or None,
         scanner_serial=_text(tags.get("ScannerSerialNumber")) or comments.get("NDP.S/N") or None,
-        objective_power=_magnification(main) or None,
+        objective_power=objective(str(_magnification(main))),
         scan_date=iso_date(main.date_time),
         modality="fluorescence" if fluorescence else "brightfield",
         private=private_fields([*labels, *_free(comments)]),

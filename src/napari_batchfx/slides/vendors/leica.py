@@ -13,6 +13,7 @@ from napari_batchfx.slides._layout import (
     levels_of,
     local_name,
     number,
+    objective,
     parse_xml,
     require_rgb,
 )
@@ -57,7 +58,7 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
         vendor="leica",
         scanner=next((e.get("model") for e in find_all(image, "device") if e.get("model")), None),
         scanner_serial=next((e.get("serial") for e in find_all(image, "device") if e.get("serial")), None),
-        objective_power=next((number(e.text) for e in find_all(image, "objective") if e.text), None),
+        objective_power=next((objective(e.text) for e in find_all(image, "objective") if e.text), None),
         scan_date=next((iso_date(e.text) for e in find_all(image, "creationDate") if e.text), None),
         modality="fluorescence" if fluorescence else "brightfield",
         private=_private(root),

@@ -13,6 +13,7 @@ from napari_batchfx.slides._layout import (
     levels_of,
     local_name,
     number,
+    objective,
     parse_xml,
     require_rgb,
 )
@@ -72,7 +73,7 @@ def _metadata(root: Element, main: Page) -> SlideMetadata:
         vendor=(attributes.get("Manufacturer") or "").lower() or None,
         scanner=attributes.get("Model") or None,
         scanner_serial=attributes.get("SerialNumber") or None,
-        objective_power=number(lens.get("NominalMagnification")) if lens is not None else None,
+        objective_power=None if lens is None else objective(lens.get("NominalMagnification")),
         scan_date=next((iso_date(e.text) for e in dates if e.text), None),
         private=_private(root),
     )

@@ -12,11 +12,12 @@ from napari_batchfx.slides._layout import (
     Layout,
     associated_of,
     find_all,
-    levels_of,
     local_name,
     number,
+    objective,
     parse_xml,
     require_rgb,
+    same_pixels,
 )
 from napari_batchfx.slides._tifffile import Page
 from napari_batchfx.slides.dates import iso_date
@@ -26,7 +27,6 @@ from napari_batchfx.slides.private import decoded_barcode, private_fields
 __all__ = ["matches", "parse"]
 
 _NAMES = {"LABELIMAGE": "label", "MACROIMAGE": "macro"}
-_HIGHEST_POWER = 200
 
 
 def matches(first: Page, pages: Sequence[Page]) -> bool:
@@ -39,11 +39,11 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
     root = parse_xml(pages[0].description)
     slide = [p for p in pages if p.is_tiled and not _other(p)]
     main = require_rgb((slide or list(pages))[0], name)
-    kept, shapes = levels_of(main, slide, padded=True)
+    kept, shapes = _levels(slide or [main], _factors(root))
     general = {} if root is None else _fields(root)
     scan = general if root is None else {**general, **_fields(_image(root, "WSI"))}
-    spacing = [number(v) for v in re.findall(r"[\d.eE+-]+", scan.get("DICOM_PIXEL_SPACING", ""))]
-    mpp = plausible_mpp(*(1000 * v if v else None for v in spacing[:2])) if len(spacing) >= 2 else None
+    spacing = _spacing(scan.get("DICOM_PIXEL_SPACING", ""))
+    mpp = plausible_mpp(*(1000 * v for v in spacing[:2])) if len(spacing) >= 2 else None
     metadata = SlideMetadata(
         mpp=mpp,
         mpp_source="file" if mpp else "unknown",
@@ -57,6 +57,44 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
     named = [(n, p) for p in pages if p is not main and (n := _other(p))]
     encoded = () if root is None else tuple(_encoded(root, {n for n, _ in named}))
     return Layout(kept, shapes, metadata, associated_of(named), encoded)
+
+
+def _levels(
+    slide: Sequence[Page], factors: Sequence[int]
+) -> tuple[tuple[Page, ...], tuple[tuple[int, int], ...]]:
+    """Return the levels and what counts of each: Philips pads them to whole tiles, the last ones to one tile.
+
+    The factors are those of the XML where it has one a page; else each page takes the next power of two
+    whose content, padded, is as large as the page. Sizes are rounded down, as OpenSlide has it.
+    """
+    main = slide[0]
+    kept, last = {(main.height, main.width): main}, 1
+    for index, page in enumerate(slide[1:], 1):
+        stated = [factors[index]] if len(factors) == len(slide) else [last * 2**k for k in range(1, 32)]
+        for factor in stated if same_pixels(page, main) else []:
+            shape = (max(1, main.height // factor), max(1, main.width // factor))
+            padding = (page.height - shape[0], page.width - shape[1])
+            if factor > last and all(0 <= p < s for p, s in zip(padding, page.segment, strict=True)):
+                kept.setdefault(shape, page)
+                last = factor
+                break
+    return tuple(kept.values()), tuple(kept)
+
+
+def _factors(root: Element | None) -> list[int]:
+    """Return how much smaller each level is, from the pixel spacings that the XML lists."""
+    scan = None if root is None else _image(root, "WSI")
+    spacings: list[list[float]] = []
+    for entry in [] if scan is None else find_all(scan, "DataObject"):
+        if entry.get("ObjectType") == "PixelDataRepresentation":
+            spacings.append(_spacing(_fields(entry).get("DICOM_PIXEL_SPACING", "")))
+    if not spacings or not all(len(s) == 2 and min(s) > 0 for s in spacings):
+        return []
+    return [round((a / spacings[0][0] + b / spacings[0][1]) / 2) for a, b in spacings]
+
+
+def _spacing(text: str) -> list[float]:
+    return [v for part in re.findall(r"[\d.eE+-]+", text) if (v := number(part)) is not None]
 
 
 def _other(page: Page) -> str:
@@ -85,8 +123,7 @@ def _fields(element: Element | None) -> dict[str, str]:
 
 def _power(derivation: str) -> float | None:
     match = re.search(r"-levels=(\d+)", derivation.split("sourceFilename")[0])
-    power = number(match.group(1)) if match else None
-    return power if power and power <= _HIGHEST_POWER else None
+    return objective(match.group(1)) if match else None
 
 
 def _private(root: Element | None, scan: dict[str, str]) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from napari_batchfx.errors import SlideError
-from napari_batchfx.slides._layout import Layout, number, require_rgb
+from napari_batchfx.slides._layout import Layout, objective, require_rgb
 from napari_batchfx.slides._tifffile import Page
 from napari_batchfx.slides.dates import iso_date
 from napari_batchfx.slides.metadata import SlideMetadata, plausible_mpp
@@ -24,8 +25,8 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
     main = require_rgb(pages[0], name)
     pairs = [part.partition("=") for part in main.description.split(";")]
     fields = {key.strip(): value.strip() for key, equals, value in pairs if equals}
-    levels = [p for p in pages if p.is_tiled and p.is_rgb and p.n_depth == 1]
-    given = [int(v) for v in fields.get("OverlapsXY", "").split() if v.isdigit()]
+    levels = [p for p in pages if p.is_tiled and p.is_rgb and p.n_depth == 1 and min(p.segment) > 0]
+    given = [int(v) for v in re.findall(r"\b[0-9]{1,6}\b", fields.get("OverlapsXY", ""))]
     # x before y, one pair a page
     overlaps = [
         (given[2 * k + 1], given[2 * k]) if 2 * k + 1 < len(given) else (0, 0) for k in range(len(levels))
@@ -48,7 +49,7 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
         mpp_source="file" if mpp else "unknown",
         vendor="trestle",
         scanner=main.model or main.software or None,
-        objective_power=number(fields.get("Objective Power")),
+        objective_power=objective(fields.get("Objective Power")),
         scan_date=iso_date(main.date_time),
         private=private_fields(fields.items()),
     )

@@ -12,6 +12,7 @@ from napari_batchfx.slides._layout import (
     find_all,
     levels_of,
     number,
+    objective,
     parse_xml,
     require_rgb,
 )
@@ -57,7 +58,7 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
         vendor="ventana",
         scanner=fields.get("ScannerModel") or None,
         scanner_serial=fields.get("UnitNumber") or None,
-        objective_power=number(fields.get("Magnification")),
+        objective_power=objective(fields.get("Magnification")),
         scan_date=iso_date(fields.get("ScanDate")) or iso_date(main.date_time or pages[0].date_time),
         private=private_fields(fields.items()),
     )
