@@ -49,3 +49,4 @@ def _private_folders(tmp_path_factory, monkeypatch):
     home = tmp_path_factory.getbasetemp() / "batchfx-home"
     monkeypatch.setenv("BATCHFX_CACHE", str(home / "cache"))
     monkeypatch.setenv("BATCHFX_CONFIG", str(home / "config"))
+    monkeypatch.setenv("BATCHFX_PREPARED", str(home / "prepared"))

@@ -204,7 +204,7 @@ def walk_phantom(out: Path) -> None:
     walk.wait(lambda: len(walk.session.study.slides) == 2)
     slides = walk.dock("slides")
     walk.finish(slides)
-    walk.click(slides.beside)
+    slides.compare.choose("grid")
     slides.table.selectRow(0)
     walk.picture("slides")
 

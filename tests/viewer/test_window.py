@@ -177,14 +177,14 @@ def test_two_scanners_side_by_side(bench, viewer, wait, real_data):
     slides, encode = bench.docks["slides"], bench.docks["encode"]
     session = slides.session
     slides.add_paths([real_data(KI67 + "OS-2-ndpi.ome.tif"), real_data(KI67 + "OS-2-vsi.ome.tif")])
-    slides.align()
-    wait(lambda: not slides._align_job.is_running)
+    slides.compare.align()
+    wait(lambda: not slides.compare.is_aligning)
     assert "Aligned" in slides.card.text
     a, b = session.study.slides
     shift = np.asarray(b.affine_um)[:2, 2]
     assert np.hypot(*shift) < 2.0
     np.testing.assert_allclose(session.layer(b, "slide").affine.affine_matrix[:2, 2], shift)
-    slides.beside.setChecked(True)
+    slides.compare.choose("grid")
     encode.encoding.encode_slides([a])  # only the first slide gets an overlay
     wait(lambda: idle(bench))
     grid = seam.grid(viewer)
@@ -193,7 +193,7 @@ def test_two_scanners_side_by_side(bench, viewer, wait, real_data):
         cells.setdefault(tag(layer)["slide"], set()).add(grid.position(index, viewer.layers))
     assert cells[a.fingerprint] - {(-1, -1)} == {(0, 0)}
     assert cells[b.fingerprint] - {(-1, -1)} == {(0, 1)}
-    slides.beside.setChecked(False)
+    slides.compare.choose("overlay")
     assert not any(tag(layer).get("placeholder") for layer in viewer.layers)
 
 

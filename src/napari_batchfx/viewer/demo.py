@@ -110,7 +110,7 @@ class Story:
                 known.path, site=known.site, scanner=known.scanner, stain=known.stain, patient=known.patient
             )
             self.session.set_affine(entry, known.affine_um)
-        self.bench.docks["slides"].beside.setChecked(True)
+        self.bench.docks["slides"].compare.choose("grid")
 
     def _encode(self) -> None:
         settings = self.session.study.settings.encode

@@ -53,24 +53,29 @@ class Landmarks(QObject):
         from napari.layers import Points
 
         self.cancel()
-        self._entries = (reference, moving)
-        made = []
-        for entry, colour in zip(self._entries, _COLOURS, strict=True):
+        made, size = [], self._size()
+        for entry, colour in zip((reference, moving), _COLOURS, strict=True):
             layer = Points(
                 ndim=2,
                 name=f"{entry.name} · alignment points",
-                size=14,
+                size=size,
                 face_color=colour,
                 border_color="black",
                 symbol="cross",
-                text={"string": "{number}", "size": 12, "color": colour, "translation": np.array([0.0, 0.0])},
+                text={
+                    "string": "{number}",
+                    "size": 12,
+                    "color": "black",
+                    "translation": np.array([-size, size / 2]),
+                },
                 features={"number": np.empty(0, dtype=int)},
                 affine=np.asarray(entry.affine_um),
                 units=("um", "um"),
             )
-            layer.current_size = self._size()
+            layer.current_size = size
             made.append(self._session.add_layer(entry, "landmarks", layer))
-        self._layers = tuple(made)
+        # only now: adding a layer tells the docks, which ask for the next click
+        self._entries, self._layers = (reference, moving), tuple(made)
         for layer in self._layers:
             layer.events.data.connect(self._on_data)
         self._ask()
@@ -124,10 +129,7 @@ class Landmarks(QObject):
         if getattr(event, "action", None) not in ("added", "removed", "changed"):
             return
         for layer in self._layers:
-            if len(layer.features) == len(layer.data):
-                with layer.events.features.blocker():
-                    layer.features["number"] = np.arange(1, len(layer.data) + 1)
-                layer.refresh_text()
+            layer.features = {"number": np.arange(1, len(layer.data) + 1)}
         self._ask()
 
     def _ask(self) -> None:

@@ -34,7 +34,8 @@ KEY = "batchfx"
 
 def slide_layer_data(slide: Slide, name: str | None = None) -> tuple[Any, dict[str, Any], str]:
     """A slide as napari layer data: one RGB multiscale dask image, in micrometres where the slide has a pixel size."""
-    pyramid = slide.pyramid()
+    # Levels that the file lacks come blank until they are prepared: a view must never decode a whole slide.
+    pyramid = slide.pyramid(pending="blank")
     scale = slide.mpp or (1.0, 1.0)
     options: dict[str, Any] = {
         "name": name or slide.name,

@@ -13,6 +13,7 @@ __all__ = ["apply_preferences", "new_study", "preference"]
 
 _DEFAULTS: dict[str, Any] = {
     "tile_cache_mb": 1024,
+    "prepared_gb": 20,
     "default_encoder": "colour-statistics",
     "device": "auto",
     "batch_size": 0,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QElapsedTimer, QObject, QTimer, Signal
 
 from napari_batchfx.errors import BatchfxError
+from napari_batchfx.viewer.preferences import preference
 
 if TYPE_CHECKING:
     from napari_batchfx.jobs import Progress
@@ -46,7 +47,8 @@ class Preparer(QObject):
         if entry.fingerprint in (self._now, *self._waiting):
             return
         try:
-            if not getattr(self._session.study.open_slide(entry), "needs_pyramid", False):
+            slide = self._session.study.open_slide(entry)
+            if not slide.needs_pyramid or slide.is_prepared:
                 return
         except BatchfxError:  # the slide itself says so elsewhere
             return
@@ -89,7 +91,8 @@ class Preparer(QObject):
                 continue
             self._now = fingerprint
             self._shown.start()
-            self._job.start(prepare_pyramid_job(slide), f"Preparing {entry.name}")
+            limit = int(preference("prepared_gb")) * 10**9
+            self._job.start(prepare_pyramid_job(slide, limit_bytes=limit), f"Preparing {entry.name}")
             return
 
     def _on_progress(self, progress: Progress) -> None:
