@@ -127,6 +127,20 @@ def test_every_tile_is_decoded_once_and_a_stopped_job_goes_on(tmp_path, image, b
     assert source.decoded == []
 
 
+def test_what_a_killed_program_left_is_cleared_away(tiled, folder):
+    with open_slide(tiled) as slide:
+        job = prepare_pyramid_job(slide)
+        next(job)
+        (half,) = folder.glob("*/*.part-*")
+        left = half.with_name("level-2-row-0.part-x7_")
+        left.write_bytes(b"half a row")
+        job.close()
+        assert not slide.is_prepared
+        run(prepare_pyramid_job(slide))
+        assert slide.is_prepared
+        assert not left.exists()
+
+
 def test_progress_says_how_far_it_is(tiled):
     seen = []
     with open_slide(tiled) as slide:

@@ -50,7 +50,13 @@ def prepared_folder() -> Path:
 
 
 def prepared_bytes(folder: Path | None = None) -> int:
-    """Return how many bytes all prepared levels take on disk."""
+    """Return how many bytes all prepared levels take on disk.
+
+    Examples
+    --------
+    >>> prepared_bytes() >= 0
+    True
+    """
     return sum(size for _, _, size in _slides(folder or prepared_folder()))
 
 
@@ -61,6 +67,12 @@ def clear_prepared(keep_bytes: int = 0, folder: Path | None = None) -> int:
     -------
     int
         Bytes freed. Only files written here are touched; slides that are open go on without them.
+
+    Examples
+    --------
+    >>> _ = clear_prepared(keep_bytes=10**9)
+    >>> prepared_bytes() <= 10**9
+    True
     """
     return _drop(folder or prepared_folder(), keep_bytes, keep=None)
 
@@ -179,6 +191,7 @@ def prepare_pyramid_job(
     """
     from napari_batchfx.slides._making import Maker
 
+    slide._require_open()
     pixels = slide._pixels
     if folder is not None:
         pixels.store = prepared_store(slide, slide.colour_key, slide._damage, Path(folder))
