@@ -73,6 +73,12 @@ def register(app: typer.Typer) -> None:
         mpp: Annotated[
             float | None, typer.Option(help="Micrometres a pixel, where the files have none.", min=0.001)
         ] = None,
+        icc: Annotated[
+            str | None,
+            typer.Option(
+                help="Colour profile: off (as stored), auto (to sRGB where there is one), on (else refuse)."
+            ),
+        ] = None,
     ) -> None:
         """Add slides to a study; one that it knows and whose file has moved is found again."""
         problems = []
@@ -80,9 +86,11 @@ def register(app: typer.Typer) -> None:
             for path in slides:
                 known = {entry.fingerprint: entry.path for entry in work.slides}
                 try:
-                    entry = work.add_slide(path, mpp=mpp)
+                    entry = work.add_slide(path, mpp=mpp, icc=icc or "off")
                     if mpp is not None and entry.mpp_given != (mpp, mpp):
                         work.update_slide(entry, mpp=mpp)
+                    if icc is not None and entry.icc != icc:
+                        work.update_slide(entry, icc=icc)
                 except BatchfxError as error:
                     problems.append(str(error))
                     continue

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SlideRow,
         StainRow,
     )
+    from napari_batchfx.slides import Slide
     from napari_batchfx.study.adapted import AdaptOutcome
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.entries import SlideEntry
@@ -109,13 +110,34 @@ def _slide_row(study: Bench, entry: SlideEntry, table: AnnData | None) -> SlideR
     mpp, note = entry.mpp_given, "the file can't be opened"
     try:
         slide = study.open_slide(entry)
-        mpp, note = slide.mpp, "" if slide.mpp_source == "file" else f"pixel size: {slide.mpp_source}"
+        mpp, note = slide.mpp, _slide_note(entry, slide)
     except (BatchfxError, OSError) as error:
         study.report_problem(entry.name, error)
     tiles = 0 if table is None else int((table.obs["slide"] == entry.name).sum())
     return SlideRow(
         entry.name, entry.site, entry.scanner, entry.stain, mpp, tiles, entry.patient, entry.path.name, note
     )
+
+
+def _slide_note(entry: SlideEntry, slide: Slide) -> str:
+    """What a reader of the report must know of a slide beside its numbers; no names but the reference's."""
+    notes = []
+    if slide.mpp_source != "file":
+        notes.append(f"pixel size: {slide.mpp_source}")
+    if slide.colour_key:
+        notes.append("colours converted to sRGB by the file's profile")
+    elif slide.icc_name is not None:
+        notes.append("colour profile in the file not applied")
+    if slide.modality != "brightfield":
+        notes.append(slide.modality)
+    if entry.alignment is not None:
+        left = entry.alignment.residual_um
+        notes.append(
+            f"aligned ({entry.alignment.verdict}" + (f", {left:.1f} µm left)" if left is not None else ")")
+        )
+    if slide.damage:
+        notes.append(f"{len(slide.damage)} damaged tiles left out")
+    return "; ".join(notes)
 
 
 def _design(study: Bench, table: AnnData) -> DesignTable | None:
