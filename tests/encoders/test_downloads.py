@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -9,9 +10,12 @@ import threading
 
 import numpy as np
 import pytest
+from huggingface_hub import HfFileMetadata
 
-from napari_batchfx.encoders import describe, download, downloading
+from napari_batchfx.encoders import EncoderSpec, describe, download, downloading
 from napari_batchfx.encoders.hub import ask, fetch, fetch_job, is_cached
+from napari_batchfx.encoders.making import make
+from napari_batchfx.encoders.weights import from_hub_job
 from napari_batchfx.errors import Cancelled, EncoderError
 from napari_batchfx.jobs import run
 
@@ -314,6 +318,103 @@ def test_a_file_that_rotted_on_the_disk(hub):
         check_cached(path, file_hash(path), "Tiny")
     assert not is_cached("org/tiny", FILE)
     assert fetch("org/tiny", FILE).read_bytes() == WEIGHTS
+
+
+def test_a_certificate_that_nobody_trusts(use_hub, tmp_path):
+    """As behind a hospital's firewall: told apart from a dead line, for the question and for the download."""
+    import ssl
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate with")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        url = f"https://localhost:{server.server_port}"
+        use_hub(url)
+        with pytest.raises(EncoderError) as error:
+            fetch("org/tiny", FILE, title="Tiny")
+        assert "certificate of" in sentence(error)
+        assert "SSL_CERT_FILE" in sentence(error)
+        facts = HfFileMetadata(commit_hash=COMMIT, etag="0" * 64, location=url, size=9, xet_file_data=None)
+        with pytest.raises(EncoderError, match="SSL_CERT_FILE"):
+            run(downloading.download_job(url, facts, "org/tiny", FILE, "", "Tiny"))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_row_whose_repository_holds_a_bare_checkpoint(use_hub, tmp_path):
+    """As GPFM is published: one .pth and no configuration; the row says what it is."""
+    import io
+
+    import timm
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.create_model("test_vit", pretrained=False, num_classes=0).eval()
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    spec = EncoderSpec(
+        "tiny", "Tiny", "org/bare", 64, "cls", 1, ((0.4, 0.5, 0.6), (0.2, 0.2, 0.2)), "ours", False,
+        {"dynamic_img_size": True}, input_px=96, architecture="test_vit", weights_file="Tiny.pth", interpolation="bilinear",
+    )  # fmt: skip
+    server = HubServer({"org/bare": {"Tiny.pth": buffer.getvalue()}})
+    try:
+        use_hub(server.url)
+        assert not is_cached("org/bare", spec.weights_file)
+        files = run(from_hub_job("org/bare", "Tiny", spec))
+        assert is_cached("org/bare", spec.weights_file)
+    finally:
+        server.close()
+    options = {"device": "cpu", "precision": "auto", "assembly": None, "mpp": None, "threads": None}
+    encoder = make(files, "Tiny", "org/bare", spec, options)
+    # built for 160 px and used at 96: the position embedding is resampled by timm, the rest is the row's
+    assert (encoder.input_px, encoder.interpolation, encoder.mean) == (96, "bilinear", (0.4, 0.5, 0.6))
+    tiles = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
+    whole = timm.create_model("test_vit", pretrained=False, num_classes=0, dynamic_img_size=True).eval()
+    whole.load_state_dict(model.state_dict())
+    values = (tiles / 255 - np.array([0.4, 0.5, 0.6])) / 0.2
+    with torch.inference_mode():
+        expected = whole.forward_features(torch.from_numpy(values).float().permute(0, 3, 1, 2))[:, 0].numpy()
+    np.testing.assert_allclose(encoder.embed(tiles), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_commands(hub, monkeypatch, capsys):
+    from napari_batchfx.cli import main
+
+    def say(*arguments):
+        monkeypatch.setattr("sys.argv", ["napari-batchfx", "encoders", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, *capsys.readouterr()
+
+    code, listed, _ = say()
+    assert code == 0
+    assert "phikon-v2\n  Phikon-v2; 1,024 numbers" in listed
+    assert "can't be loaded here" in listed
+    code, told, _ = say("show", "hf-hub:org/secret", "--hub")
+    assert code == 0
+    assert "terms    to accept on its page" in told
+    assert "size     1.5 MB" in told
+    code, got, _ = say("get", "hf-hub:org/tiny")
+    assert code == 0
+    assert "1.5 MB are on this machine" in got
+    assert json.loads(say("show", "hf-hub:org/tiny", "--json")[1])["cached"] is True
+    code, _, trouble = say("get", "hf-hub:org/secret")
+    assert code == 1
+    assert "accept their terms" in trouble
+    assert len(trouble.strip().splitlines()) == 1
 
 
 def test_what_the_hub_says_now(hub):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -151,6 +152,15 @@ def test_the_table():
     assert set(table.loc[~table["loadable"].astype(bool), "name"]) == {
         "conch", "conch-v1.5", "musk", "genbio-pathfm", "phaet", "mascaret",
     }  # fmt: skip
+
+
+def test_the_documentation_lists_them_all():
+    text = (Path(__file__).parents[2] / "docs" / "methods" / "encoders.md").read_text("utf-8")
+    for spec in ENCODERS:
+        (line,) = [row for row in text.splitlines() if row.startswith(f"| `{spec.name}` |")]
+        assert spec.hub_id in line
+        assert (spec.instead if spec.refused else f"| {spec.dim:,}: ") in line
+        assert spec.refused or f"| {spec.licence} | {'to accept' if spec.gated else '-'} |" in line
 
 
 def test_cards(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -143,6 +144,7 @@ def _fill(blob: Path, url: str, facts: Any, filename: str, shown: str, repo: str
     if shutil.disk_usage(blob.parent).free < total - done:
         raise disk_full_error(shown, total - done, blob.parents[2])
     fruitless, first, began = 0, done, time.perf_counter()
+    last: Exception | None = None
     yield DownloadProgress(done, total, what)
     while done < total or not part.is_file():
         before = done
@@ -162,13 +164,14 @@ def _fill(blob: Path, url: str, facts: Any, filename: str, shown: str, repo: str
             if not total:
                 break
         except _Broken as broken:
+            last = broken.cause
             if broken.cause is not None and broken.status not in (None, 408, 429, 500, 502, 503, 504):
                 raise explained(broken.cause, shown, repo) from broken.cause
         if done >= total:
             break
         fruitless = 0 if done > before else fruitless + 1
         if fruitless >= ATTEMPTS:
-            raise cut_error(shown, done, total) if done else unreachable_error(shown, repo)
+            raise cut_error(shown, done, total) if done else unreachable_error(shown, repo, last)
         until = time.monotonic() + WAIT_S * max(1, fruitless)
         while time.monotonic() < until:  # in steps, so that stopping doesn't wait
             yield DownloadProgress(done, total, f"{what}, the connection broke, trying again")
@@ -198,7 +201,9 @@ def _stream(url: str, start: int) -> Iterator[tuple[bytes, bool]]:
         headers["Range"] = f"bytes={start}-"
     try:
         # requests leaves the token out where the hub redirects to another host
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+        with requests.get(
+            url, headers=headers, stream=True, timeout=TIMEOUT_S, verify=_certificates()
+        ) as response:
             response.raise_for_status()
             whole = start > 0 and response.status_code != 206
             for chunk in response.iter_content(CHUNK):
@@ -209,6 +214,12 @@ def _stream(url: str, start: int) -> Iterator[tuple[bytes, bool]]:
         raise _Broken(error, status) from error
     except requests.RequestException as error:
         raise _Broken(error) from error
+
+
+def _certificates() -> str | bool:
+    """The certificates that the hub's library trusts, where requests isn't told its own."""
+    own = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return True if own else os.environ.get("SSL_CERT_FILE") or True
 
 
 class _Digest:

@@ -76,6 +76,12 @@ def unreachable_error(shown: str, repo: str, error: Exception | None = None) -> 
     """The hub doesn't answer, or not as a hub does."""
     status = _status(error)
     reason = f" (it answers {status})" if status else ""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return EncoderError(
+            f"{shown}: the certificate of {endpoint()} isn't trusted on this machine, as behind a firewall "
+            "that reads along; set SSL_CERT_FILE to the file of your institution's certificates and load it "
+            "again."
+        )
     if isinstance(error, OSError) and error.errno and error.strerror:  # a read-only disk, not the network
         reason = f" ({error.strerror})"
     return EncoderError(
