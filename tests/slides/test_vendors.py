@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ from tests.slides.slide_zoo import (
 
 from napari_batchfx.errors import SlideError, StainError
 from napari_batchfx.slides import open_slide
-from napari_batchfx.slides.dates import iso_date
-from napari_batchfx.slides.private import is_identifying
+from napari_batchfx.slides._tifffile import Tiff
+from napari_batchfx.slides.vendors import read_layout
 
 
 def _image(height, width):
@@ -157,47 +158,69 @@ def test_levels_and_pixels_of_the_zoo(written, name):
                 got = slide.read(index, 0, 0, *level.shape).astype(int)
                 missing = (got == 255).all(axis=-1)  # glass where the file leaves tiles out
                 difference = np.abs(got - zoo.pixels[stored.index(level.shape)])[~missing]
-                assert difference.max() <= (0 if zoo.is_lossless else 32)
+                assert difference.max() <= (0 if zoo.is_lossless else 48)
                 assert difference.mean() < 10  # small levels hold sharp colours, which JPEG halves
                 assert missing.mean() < (0.15 if "missing" in name or "sparse" in name else 0.01)
 
 
+def _odd(rng, text):
+    """Cut, double, or put nonsense into a header's text, often in place of a number."""
+    nonsense = [
+        "nan",
+        "inf",
+        "-1",
+        "0",
+        "1e400",
+        "",
+        "²",
+        "9" * 30,
+        '"',
+        "<",
+        "|",
+        "=",
+        ";",
+        "\0",
+        "é",
+        "None",
+    ]
+    word = nonsense[rng.integers(len(nonsense))]
+    numbers = list(re.finditer(r"[\d.]+", text))
+    if numbers and rng.random() < 0.5:
+        found = numbers[rng.integers(len(numbers))]
+        return text[: found.start()] + word + text[found.end() :]
+    at = int(rng.integers(len(text) + 1))
+    return text[:at] + word + text[at + int(rng.integers(30)) :]
+
+
 @pytest.mark.parametrize("name", ZOO)
-def test_no_name_leaves_the_file(written, name):
-    """Planted barcodes, users, file names and patients are in ``private()`` and in nothing else."""
-    zoo = written(name)
-    with open_slide(zoo.path) as slide:
-        said = [
-            str(slide.info()),
-            json.dumps(slide.info(), default=str),
-            str(slide),
-            repr(slide),
-            repr(slide._source.metadata),
-            *map(repr, slide.levels),
+def test_odd_headers_are_read_or_are_one_sentence(written, name):
+    """Whatever a vendor's text holds: a layout of at least one page with finite facts, or a SlideError."""
+    rng = np.random.default_rng(list(name.encode()))
+    tiff = Tiff(written(name).path)
+    refusals = []
+    for _ in range(12):
+        pages = [
+            replace(
+                page,
+                description=_odd(rng, page.description),
+                xmp=page.xmp and _odd(rng, page.xmp),
+                date_time=_odd(rng, page.date_time),
+                ndpi=page.ndpi
+                and {k: _odd(rng, v) if isinstance(v, str) else v for k, v in page.ndpi.items()},
+            )
+            for page in tiff.pages
         ]
-        assert not any(SECRET in text for text in said)
-        hidden = slide.private()
-        assert any(SECRET in value for value in hidden.values())
-        assert all(isinstance(key, str) and isinstance(value, str) for key, value in hidden.items())
-
-
-@pytest.mark.parametrize("name", ZOO)
-def test_other_pictures_are_named_and_read_only_by_name(written, name):
-    zoo = written(name)
-    with open_slide(zoo.path) as slide:
-        assert sorted(slide.associated) == sorted(zoo.associated)
-        shapes = {level.shape for level in slide.levels}
-        for other in slide.associated:
-            picture = slide.associated_image(other)
-            assert picture.dtype == np.uint8
-            assert picture.shape[2] == 3
-            assert other == "thumbnail" or picture.shape[:2] not in shapes
-
-
-def test_a_real_barcode_of_leica_and_philips_is_decoded(written):
-    for name in ("scn", "philips"):
-        with open_slide(written(name).path) as slide:
-            assert f"{SECRET}-barcode" in slide.private().values()
+        try:
+            layout = read_layout(pages, "odd.svs")
+        except SlideError as error:
+            refusals.append(str(error))
+            continue
+        assert layout.pages
+        meta = layout.metadata
+        assert meta.mpp is None or all(0.05 <= value <= 20 for value in meta.mpp)
+        assert meta.objective_power is None or 0 < meta.objective_power <= 200
+    tiff.close()
+    assert all(text.startswith("odd.svs: ") for text in refusals)
 
 
 def test_real_files_say_when_and_what(real_data):
@@ -286,57 +309,3 @@ def test_an_old_svs_takes_the_resolution_before_the_objective(tmp_path):
     zoo = write_svs(tmp_path, mpp=94.0, name="c.svs")
     with open_slide(zoo.path) as slide:
         assert slide.mpp_source == "objective power (estimate)"
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (("12/29/09", "09:59:15"), "2009-12-29T09:59:15"),
-        (("12/29/2009", "9:59:15 PM"), "2009-12-29T21:59:15"),
-        (("29/12/2009",), "2009-12-29"),
-        (("29.12.2009",), "2009-12-29"),
-        (("2009-12-29", "09:59:15", "GMT-0600"), "2009-12-29T09:59:15-06:00"),
-        (("2009-12-29T09:59:15.63Z",), "2009-12-29T09:59:15+00:00"),
-        (("2017:02:07 13:06:43",), "2017-02-07T13:06:43"),
-        (("20091229095915.000000",), "2009-12-29T09:59:15"),
-        (("20091229",), "2009-12-29"),
-        (("13/29/09",), None),
-        (("2009-02-30",), None),
-        (("1970-01-01",), None),
-        (("0000:00:00 00:00:00",), None),
-        (("yesterday",), None),
-        ((None,), None),
-    ],
-)
-def test_dates(given, expected):
-    assert iso_date(*given) == expected
-
-
-@pytest.mark.parametrize(
-    "key",
-    ["Barcode", "PIM_DP_UFS_BARCODE", "Patient ID", "PatientsName", "Filename", "User", "UserName", "Title", "SlideLabel",
-     "AccessionNumber", "StudyID", "HostComputer", "DSR ID", "ImageID", "Reference", "Slide Name", "PIIM_DP_SCANNER_OPERATOR_ID",
-     "Label Text", "LABEL", "SpecimenId", "Experimenter Email", "DocumentName", "sourceFilename", "SlideAnnotation"],
-)  # fmt: skip
-def test_names_of_fields_that_identify(key):
-    assert is_identifying(key)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "MPP",
-        "AppMag",
-        "StripeWidth",
-        "Date",
-        "Time",
-        "ScanRes",
-        "Magnification",
-        "ScannerModel",
-        "Parmset",
-        "Top",
-        "Left",
-    ],
-)
-def test_names_of_fields_that_do_not(key):
-    assert not is_identifying(key)
