@@ -237,6 +237,18 @@ def test_a_damaged_frame_is_missing_and_the_rest_is_there(tmp_path, image):
         assert [(d.level, d.row, d.col) for d in slide.damage] == [(0, 1, 1)]
 
 
+@pytest.mark.parametrize("syntax", [JPEG_LS, RAW])
+def test_a_file_cut_at_its_end_shows_what_it_has(tmp_path, image, syntax):
+    path = write_dicom(tmp_path / "a.dcm", image, syntax=syntax)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    with open_slide(path) as slide:
+        got = slide.read(0, 0, 0, 200, 300)
+        assert np.array_equal(got[:64], image[:64])
+        assert (got[192:, 256:] == MISSING_RGB).all()
+        assert 4 < len(slide.damage) < 14
+
+
 def test_a_frame_that_asks_for_gigabytes_is_missing(tmp_path, image):
     code = bytearray(encode(image[:64, :64], JPEG))
     at = next(i for i in range(len(code)) if code[i : i + 2] == b"\xff\xc0")
@@ -266,6 +278,8 @@ def test_refusals_are_one_sentence(tmp_path, image):
         ): r"another kind \(CT\)",
         write("label", flavour="LABEL"): "only its label",
         write("huge", shape=(2**31, 2**31)): "a size that no slide has",
+        write("tiny", tile=8): "frames are only 8 x 8 px",
+        write("short", tags=[(0x00280008, "IS", "90000")]): "truncated, most frames are missing",
         write("nothing", shape=(0, 0)): "a size that no slide has",
         write(
             "frames", tags=[(0x00280010, "US", 65535), (0x00280011, "US", 65535)]

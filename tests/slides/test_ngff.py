@@ -225,6 +225,7 @@ def test_refusals_are_one_sentence_that_names_the_folder(tmp_path, levels):
         bad: r"header \.zattrs can't be read or is damaged",
         nested: r"header \.zattrs can't be read or is damaged",
         missing: "its level s1 is missing",
+        write("crumbs", chunk=8): "chunks are only 8 x 8 px",
         plate: "a plate of many images",
         edited(write("later"), ".zattrs", version="0.9"): "it is OME-Zarr 0.9",
     }  # fmt: skip

@@ -18,6 +18,7 @@ from napari_batchfx.slides._small_levels import worth_keeping
 from napari_batchfx.slides._sources import StoredLevel
 from napari_batchfx.slides._stamps import Stamps
 from napari_batchfx.slides.damage import DamagedTile
+from napari_batchfx.slides.fingerprint import fingerprint_of
 
 __all__ = ["DicomSource", "dicom_files", "dicom_folder", "dicom_slide", "has_dicom"]
 
@@ -161,6 +162,8 @@ class DicomSource:
         self.metadata = read_facts(by_size[kept[0]][0], headers)
         self._stamps = Stamps(h.path for h in headers)
         self.files = self._stamps.files
+        # known here, where the headers are at hand: those of sparse slides take a while to read
+        self.fingerprint = fingerprint_of([("", path) for path in self.files])
 
     def tiles(self, level: int, row: int, col: int) -> Iterator[tuple[tuple[int, int], Rgb]]:
         """Decode one frame, cropped to the image."""

@@ -25,6 +25,7 @@ _JPEG_LS = {_UID + ".4.80", _UID + ".4.81"}
 _ITEM = b"\xfe\xff\x00\xe0"
 MAX_FRAME_BYTES = 2**28
 MAX_FRAMES = 2**24
+MIN_SIDE = 16
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 
@@ -67,10 +68,22 @@ class Frames:
                 f"{name}: its DICOM header states frames that no slide has; copy or export it again."
             )
         syntax = header.transfer_syntax
+        if self.count > 1 and min(self.height, self.width) < MIN_SIDE:
+            raise SlideError(
+                f"{name}: its frames are only {self.height} x {self.width} px, too small to be read one by "
+                "one; export it with frames of 256 or 512 px."
+            )
+        if syntax not in _RAW and self.count * 8 > header.size - header.pixels_at:
+            raise SlideError(
+                f"{name}: the file is truncated, most frames are missing; copy or export it again."
+            )
         if syntax not in _RAW | _JPEG | _JPEG2000 | _JPEG_LS:
             raise NotReadHere(f"{name}: its frames are compressed in a way that isn't read here ({syntax}).")
         self._lock = threading.Lock()
-        self._file = header.path.open("rb")
+        try:
+            self._file = header.path.open("rb")
+        except OSError as error:
+            raise SlideError(f"{name}: the file can't be read ({error.strerror or error}).") from error
         try:
             self._starts = None if syntax in _RAW else self._offsets()
         except (struct.error, EOFError) as error:

@@ -21,6 +21,7 @@ WSI_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 IMPLICIT = "1.2.840.10008.1.2"
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _UNDEFINED = 0xFFFFFFFF
+_HEAD = struct.Struct("<HHI")
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS, _FLOAT_PIXELS, _DOUBLE_PIXELS = 0x7FE00010, 0x7FE00008, 0x7FE00009
 _PER_FRAME, _ORGANISATION = 0x52009230, 0x00209311
@@ -181,15 +182,15 @@ class _Reader:
         self._count += 1
         if self._count > MAX_ELEMENTS:
             raise EOFError
-        group, element = struct.unpack("<HH", self._take(4))
-        tag = group << 16 | element
+        head = self._take(8)
+        group, number, length = _HEAD.unpack(head)
+        tag = group << 16 | number
         if implicit or group == 0xFFFE:
-            return tag, b"", struct.unpack("<I", self._take(4))[0]
-        vr = self._take(2)
+            return tag, b"", length
+        vr = head[4:6]
         if vr in _LONG:
-            self._take(2)
-            return tag, vr, struct.unpack("<I", self._take(4))[0]
-        return tag, vr, struct.unpack("<H", self._take(2))[0]
+            return tag, vr, int.from_bytes(self._take(4), "little")
+        return tag, vr, length >> 16
 
     def dataset(self, end: int | None, implicit: bool, depth: int) -> Elements:
         """Read elements up to ``end``, to the item's end mark, or to the pixels."""

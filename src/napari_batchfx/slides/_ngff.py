@@ -27,6 +27,7 @@ __all__ = ["NgffSource"]
 
 Rgb = NDArray[np.uint8]
 SMALL_CHUNK = 64
+SMALLEST_CHUNK = 16
 GROUPED = 512
 ZSTD_MAGIC = 0xFD2FB528
 
@@ -68,6 +69,11 @@ class NgffSource:
     def _tile(self, level: NgffLevel) -> tuple[int, int]:
         h, w = level.chunks[self._y], level.chunks[self._x]
         height, width = level.shape[self._y], level.shape[self._x]
+        if min(min(h, height), min(w, width)) < SMALLEST_CHUNK and height * width > h * w:
+            raise SlideError(
+                f"{self._name}: its chunks are only {h} x {w} px, too small to be read one by one; export it "
+                "again with chunks of 512 or 1024 px."
+            )
         sides = [
             side if side >= SMALL_CHUNK else -(-GROUPED // side) * side
             for side in (min(h, max(height, 1)), min(w, max(width, 1)))

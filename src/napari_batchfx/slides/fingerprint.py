@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from napari_batchfx.errors import SlideError
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "fingerprint_of"]
 
 WHOLE_BELOW = 4 * 2**20
 EDGE = 256 * 2**10
@@ -54,8 +54,11 @@ def fingerprint(path: str | Path) -> str:
     >>> len(fingerprint("a.svs")), fingerprint("a.svs") == fingerprint("copy of a.svs")
     (32, True)
     """
-    path = Path(path)
-    parts = list(_parts(path))
+    return fingerprint_of(list(_parts(Path(path))))
+
+
+def fingerprint_of(parts: Sequence[tuple[str, Path]]) -> str:
+    """Return the fingerprint of a slide of known files, each with the name that counts ("" for none)."""
     if len(parts) == 1:
         return _of_file(parts[0][1])
     digest = hashlib.blake2b(digest_size=16)
