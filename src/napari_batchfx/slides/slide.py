@@ -33,7 +33,7 @@ Rgb = NDArray[np.uint8]
 def slide_name(path: Path) -> str:
     """Return the file name without its suffix (``OS-2.ome.tif`` -> ``OS-2``)."""
     name = path.name
-    for suffix in (".ome.tiff", ".ome.tif"):
+    for suffix in (".ome.tiff", ".ome.tif", ".ome.zarr"):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)] or name
     return path.stem or name
