@@ -492,6 +492,34 @@ def test_naparis_own_grid_button(viewer, session, add, qtbot):
     assert len(viewer.layers) == 2
 
 
+def test_without_a_way_to_what_draws_the_layers(viewer, session, add, shot, qtbot, monkeypatch):
+    """A napari whose private names are gone: transparent copies show the same, and leave nothing behind."""
+    monkeypatch.setattr(seam, "_vispy_canvas", lambda viewer: None)
+    red, green = add(0), add(1)
+    session.set_affine(green, [[0.8, -0.6, 200], [0.6, 0.8, -100], [0, 0, 1]])
+    fill(viewer, session)
+    before = shot()
+    assert colour_at(before, 0.5, 0.5) == 1
+    compare.set_mode(session, "curtain", front=green, behind=red)
+    qtbot.wait(300)
+    image = shot()
+    for y in (0.2, 0.8):
+        assert [colour_at(image, x, y) for x in (0.1, 0.48, 0.52, 0.9)] == [1, 1, 0, 0]
+    assert viewer.canvas.overlays.text.text == "left green | right red"
+    compare.move_edge(session, -0.3)
+    qtbot.wait(300)
+    image = shot()
+    assert [colour_at(image, x, 0.5) for x in (0.1, 0.17, 0.23, 0.9)] == [1, 1, 0, 0]
+    compare.set_mode(session, "checkerboard")
+    qtbot.wait(300)
+    viewer.canvas.overlays.text.visible = False
+    assert wrong_squares(viewer, session, shot(), [0, 1]) == []
+    compare.set_mode(session, "overlay")
+    assert [(layer.name, layer.opacity) for layer in viewer.layers] == [("red", 1), ("green", 1)]
+    assert viewer.canvas.overlays.text.text == ""
+    np.testing.assert_array_equal(shot(), before)
+
+
 def test_what_can_not_be_compared_is_said(session, add):
     from napari_batchfx.errors import BatchfxError
 

@@ -11,12 +11,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.viewer import seam
 from napari_batchfx.viewer.compare import checkerboard, curtain, grid
+from napari_batchfx.viewer.compare.others import Others, chosen
 from napari_batchfx.viewer.compare.parts import NOTHING, Part, even_edges
 from napari_batchfx.viewer.layers import tag
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
-
     from napari_batchfx.study import SlideEntry
     from napari_batchfx.viewer.session import Session
 
@@ -54,8 +53,7 @@ class Comparison(QObject):
         self._behind: str | None = None
         self._given_square: float | None = None
         self._taking_part: list[str] = []
-        self._hidden: list[Layer] = []
-        self._kept: list[Layer] = []
+        self._others = Others(session)
         self._named: list[Any] = []
         self._clipper: Any = None
         self._pictures: Any = None
@@ -92,7 +90,7 @@ class Comparison(QObject):
             self._enter()
         self._front = front.fingerprint if front is not None else None
         self._behind = behind.fingerprint if behind is not None else None
-        self._kept.clear()
+        self._others.ask_again()
         self.refresh()
         self.changed.emit()
 
@@ -136,7 +134,7 @@ class Comparison(QObject):
         """The slides that take part, in the order of the bands (left to right) or squares."""
         if self._mode in ("overlay", "grid"):
             return self.session.shown_slides()
-        return [entry for entry in self._chosen() if self._is_visible(entry)]
+        return [entry for entry in self._chosen() if self._others.is_visible(entry)]
 
     def names(self) -> list[str]:
         """The names of the slides that take part."""
@@ -155,23 +153,7 @@ class Comparison(QObject):
         return " | ".join(names)
 
     def _chosen(self) -> list[SlideEntry]:
-        shown = self.session.shown_slides()
-        if self._front is None and self._behind is None:
-            return shown
-        by_print = {entry.fingerprint: entry for entry in shown}
-        front, behind = by_print.get(self._front or ""), by_print.get(self._behind or "")
-        if front is None:
-            front = next((entry for entry in shown if entry is not behind), None)
-        if behind is None:
-            behind = next((entry for entry in shown if entry is not front), None)
-        return [entry for entry in (front, behind) if entry is not None]
-
-    def _is_visible(self, entry: SlideEntry) -> bool:
-        return any(
-            layer.visible or layer in self._hidden
-            for layer in self.session.layers_of(entry)
-            if not tag(layer).get("placeholder")
-        )
+        return chosen(self.session, self._front, self._behind)
 
     def _parts(self) -> dict[str, Part]:
         """What each slide shows, by fingerprint; a slide that takes no part shows nothing."""
@@ -195,7 +177,7 @@ class Comparison(QObject):
                 grid.keep_cells(self.session)
                 self._named = grid.show_names(self.session, self._named, True)
             elif self._mode in ("curtain", "checkerboard"):
-                self._hide_others()
+                self._others.hide(self._chosen())
         finally:
             self._is_busy = False
         before = self._taking_part
@@ -207,26 +189,6 @@ class Comparison(QObject):
         self._show()
         if before != self._taking_part:
             self.changed.emit()
-
-    def _hide_others(self) -> None:
-        """Hide the images of slides that take no part: they show nothing, and would be read at every move."""
-        chosen = {entry.fingerprint for entry in self._chosen()}
-        here = set(self.session.viewer.layers)
-        others = [
-            layer
-            for layer in self.session.viewer.layers
-            if tag(layer).get("kind") == "slide" and tag(layer)["slide"] not in chosen
-        ]
-        # One that is visible again was shown by the user's own hand: it is left alone.
-        self._kept += [layer for layer in self._hidden if layer.visible and layer not in self._kept]
-        for layer in self._hidden:
-            if layer in here and layer not in others:
-                layer.visible = True
-        self._hidden = [layer for layer in self._hidden if layer in others and not layer.visible]
-        for layer in others:
-            if layer.visible and layer not in self._kept:
-                layer.visible = False
-                self._hidden.append(layer)
 
     def _fit_square(self) -> None:
         box = seam.view_box_um(self.session.viewer)
@@ -242,7 +204,9 @@ class Comparison(QObject):
         if self._clipper is None or self.session.is_closed:
             return
         self._before_draw()
-        if self._pictures is not None:
+        if self._end_draw is None:  # no pictures either, where the canvas can't be reached
+            seam.show_text(self.session.viewer, self.sentence())
+        elif self._pictures is not None:
             self._pictures.update()
 
     def _before_draw(self) -> None:
@@ -252,9 +216,8 @@ class Comparison(QObject):
         if viewer.dims.ndisplay != 2:  # in 3-D all lie over each other
             self._clipper.apply({})
             return
-        if [entry.fingerprint for entry in self.slides()] != self._taking_part or any(
-            layer.visible for layer in self._hidden
-        ):
+        now = [entry.fingerprint for entry in self.slides()]
+        if now != self._taking_part or self._others.was_overruled:
             self._later.start()
         parts = self._parts()
         self._clipper.apply(
@@ -276,9 +239,10 @@ class Comparison(QObject):
         if self._mode == "overlay":
             return
         from napari_batchfx.viewer.compare.clipping import Clipper
+        from napari_batchfx.viewer.compare.masked import MaskedCopies
 
-        self._clipper = Clipper(viewer)
         self._end_draw = seam.before_draw(viewer, self._before_draw)
+        self._clipper = Clipper(viewer) if self._end_draw is not None else MaskedCopies(viewer)
         self._end_view = seam.on_view_changed(viewer, self._on_view)
         if self._mode == "curtain":
             self.edges = even_edges(2)
@@ -306,10 +270,10 @@ class Comparison(QObject):
                 self._pictures.remove()
             if self._clipper is not None:
                 self._clipper.apply({})
-            for layer in self._hidden:
-                if layer in viewer.layers:
-                    layer.visible = True
-        self._hidden, self._kept, self.edges = [], [], ()
+                if self._end_draw is None:
+                    seam.show_text(viewer, "")
+            self._others.restore()
+        self.edges = ()
         self._end_draw = self._end_view = self._grip = self._pictures = self._clipper = None
 
     @contextlib.contextmanager
