@@ -13,7 +13,7 @@ folder="${1:-${TMPDIR:-/tmp}/batchfx-tifffile}"
 oldest=2025.5.21
 export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 PYTHONPATH="$PWD/src" PYTHONDONTWRITEBYTECODE=1
 # What tests/slides needs: no torch, no napari, no Qt.
-needs=("dask[array]" filelock hypothesis imagecodecs numpy openslide-bin openslide-python pillow platformdirs
+needs=("dask[array]" filelock hypothesis imagecodecs numba numpy openslide-bin openslide-python pillow platformdirs
     psygnal pydantic pydicom pytest rich scikit-image scipy shapely typer)
 
 # Give a Python by its version: what the caller named, python3.x, or pyenv's.

@@ -121,6 +121,7 @@ ZOO: dict[str, Callable[[Path], ZooSlide]] = {
     "philips-sparse": lambda p: write_philips(p, leave_out=(0, 1, 9), name="sparse.tiff"),
     "ome": write_ome,
     "ome-jpeg": lambda p: write_ome(p, how="jpeg", name="jpeg.ome.tif"),
+    "ome-fluorescence": lambda p: write_ome(p, fluorescence=True, name="fluorescence.ome.tif"),
     "trestle": write_trestle,
     "trestle-no-overlap": lambda p: write_trestle(p, overlap=0, name="plain-trestle.tif"),
     "generic": write_generic,

@@ -38,6 +38,8 @@ DIFFERENCES = {
     ("real-ndpi-fluorescence", "levels"): DCT,
     ("ome", "levels"): SUB_IFD,
     ("ome-jpeg", "levels"): SUB_IFD,
+    ("ome-fluorescence", "levels"): SUB_IFD,
+    ("ome-fluorescence", "mpp"): "OpenSlide doesn't read OME-XML",
     ("ome", "mpp"): "OpenSlide doesn't read OME-XML",
     ("ome-jpeg", "mpp"): "OpenSlide doesn't read OME-XML",
     ("scn", "shape"): GLASS,

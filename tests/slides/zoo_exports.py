@@ -93,18 +93,23 @@ def write_ome(
     tile: int = 128,
     how: str = "deflate",
     levels: int = 3,
+    fluorescence: bool = False,
     name: str = "a.ome.tif",
 ) -> ZooSlide:
     """OME-TIFF: smaller levels in sub-IFDs, then images of the label and the macro, as Bio-Formats exports slides."""
     out = RawTiff(folder / name, "big")
     chosen = [tissue(*size)] + [smaller(tissue(*size), 2**k) for k in range(1, levels)]
+    if fluorescence:
+        chosen = [level[..., 1] for level in chosen]
     others = [label("label"), label("macro", (64, 160))]
+    grey = '<Channel ID="Channel:0:0" SamplesPerPixel="1" ContrastMethod="Fluorescence" AcquisitionMode="WideField"/>'
 
     def entry(k: int, title: str, shape: tuple[int, ...], extra: str = "", scale: str = "") -> str:
         return (
             f'<Image ID="Image:{k}" Name="{title}">{extra}<Pixels ID="Pixels:{k}" DimensionOrder="XYCZT" Type="uint8" SizeX="{shape[1]}" '
-            f'SizeY="{shape[0]}" SizeC="3" SizeZ="1" SizeT="1"{scale}><Channel ID="Channel:{k}:0" SamplesPerPixel="3"/>'
-            f'<TiffData IFD="{k}" PlaneCount="1"/></Pixels></Image>'
+            f'SizeY="{shape[0]}" SizeC="3" SizeZ="1" SizeT="1"{scale}>'
+            + (grey if fluorescence and k == 0 else f'<Channel ID="Channel:{k}:0" SamplesPerPixel="3"/>')
+            + f'<TiffData IFD="{k}" PlaneCount="1"/></Pixels></Image>'
         )
 
     scale = ' PhysicalSizeX="227.0" PhysicalSizeXUnit="nm" PhysicalSizeY="0.25" PhysicalSizeYUnit="µm"'
@@ -126,6 +131,9 @@ def write_ome(
     main = Page(pages[0].tags | {"ImageDescription": text.encode()}, pages[0].pieces, pages[1:])
     extra = [strips(out, other, "lzw", 32) for other in others]
     facts = {"mpp": (0.25, 0.227), "scanner": "S360", "serial": "B000123", "power": 40.0, "scan_date": DATE}
+    if fluorescence:
+        facts["modality"] = "fluorescence"
+        chosen = [np.repeat(level[..., None], 3, -1) for level in chosen]
     return ZooSlide(out.finish([main, *extra]), "hamamatsu", chosen, how != "jpeg", facts, ("label", "macro"))
 
 

@@ -42,7 +42,9 @@ def parse(pages: Sequence[Page], name: str) -> Layout:
     fluorescence = root is not None and _is_fluorescence(root)
     slide = [p for p in pages if p.index[0] not in names] or list(pages)
     main = require_rgb(
-        max(slide, key=lambda p: (p.is_rgb, p.height * p.width)), name, fluorescence=fluorescence
+        max(slide, key=lambda p: (p.is_rgb or fluorescence, p.height * p.width)),
+        name,
+        fluorescence=fluorescence,
     )
     # sub-images hang below their own image; some writers put the levels as reduced pages behind it
     family = [p for p in slide if p.index[0] == main.index[0] or (len(p.index) == 1 and p.subfiletype & 1)]
