@@ -8,7 +8,7 @@ import numpy as np
 
 _LONG = {"OB", "OW", "OV", "SQ", "UN", "UT"}
 RAW, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
-JPEG, JPEG2000, JPEG_LS = (f"1.2.840.10008.1.2.4.{k}" for k in (50, 90, 80))
+JPEG, JPEG2000, JPEG_LS, HTJ2K = (f"1.2.840.10008.1.2.4.{k}" for k in (50, 90, 80, 201))
 
 
 def element(tag, vr, value, implicit=False):
@@ -35,6 +35,8 @@ def encode(tile, syntax, photometric="YBR_FULL_422"):
         return imagecodecs.jpeg8_encode(tile, level=95, subsampling="444")
     if syntax == JPEG2000:
         return imagecodecs.jpeg2k_encode(tile, level=0, codecformat="j2k", reversible=True)
+    if syntax == HTJ2K:
+        return imagecodecs.htj2k_encode(tile, reversible=True)
     if syntax == JPEG_LS:
         return imagecodecs.jpegls_encode(tile)
     return tile.tobytes()
@@ -58,7 +60,9 @@ def write_dicom(
     implicit = syntax == IMPLICIT
     data = [encode(part, syntax) for part in cut(image, tile)] if frames is None else frames
     height, width = shape or image.shape[:2]
-    photometric = photometric or {JPEG: "YBR_FULL_422", JPEG2000: "YBR_RCT"}.get(syntax, "RGB")
+    photometric = photometric or {JPEG: "YBR_FULL_422", JPEG2000: "YBR_RCT", HTJ2K: "YBR_RCT"}.get(
+        syntax, "RGB"
+    )
     spacing = f"{mpp / 1000:.8f}\\{mpp / 1000:.8f}" if mpp else None
 
     def e(tag, vr, value):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.slides.dicom_writer import (
+    HTJ2K,
     IMPLICIT,
     JPEG,
     JPEG2000,
@@ -102,7 +103,7 @@ def test_the_dicom_of_the_small_region_shows_the_svs(real_data):
 @pytest.mark.parametrize(
     ("syntax", "table"),
     [(s, t) for s in (JPEG, JPEG2000, JPEG_LS) for t in ("basic", "extended", "none")]
-    + [(RAW, ""), (IMPLICIT, "")],
+    + [(HTJ2K, "basic"), (RAW, ""), (IMPLICIT, "")],
 )
 def test_written_slides_come_back(tmp_path, image, syntax, table):
     write_dicom(tmp_path / "a.dcm", image, syntax=syntax, table=table)
@@ -182,6 +183,26 @@ def test_a_level_may_be_cut_into_several_files(tmp_path, image):
         )  # fmt: skip
     with open_slide(tmp_path) as slide:
         assert np.array_equal(slide.read(0, 0, 0, 200, 300), image)
+
+
+def test_of_several_focal_planes_the_middle_one_is_shown(tmp_path, image):
+    planes = [image // 2, image, 255 - image]
+    frames = [encode(part, JPEG_LS) for plane in planes for part in cut(plane, 64)]
+    path = write_dicom(tmp_path / "a.dcm", image, syntax=JPEG_LS, frames=frames, tags=[(0x00480303, "UL", 3)])
+    with open_slide(path) as slide:
+        assert np.array_equal(slide.read(0, 0, 0, 200, 300), image)
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+def test_raw_ybr_and_planar_frames(tmp_path, image, planar):
+    ybr = np.asarray(Image.fromarray(image[:64, :64]).convert("YCbCr"))
+    code = (ybr.transpose(2, 0, 1) if planar else ybr).tobytes()
+    tags = [(0x00280006, "US", planar)]
+    path = write_dicom(
+        tmp_path / "a.dcm", image[:64, :64], syntax=RAW, frames=[code], photometric="YBR_FULL", tags=tags
+    )
+    with open_slide(path) as slide:
+        assert differences(slide.read(0, 0, 0, 64, 64), image[:64, :64])[0] <= 3
 
 
 def test_two_slides_in_a_folder_are_named(tmp_path, image):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -33,6 +34,7 @@ def test_axes_in_any_usual_order(tmp_path, levels, version, axes):
     root = write_ngff(tmp_path / "a.ome.zarr", levels, version=version, axes=axes, chunk=128)
     assert can_open(root)
     with open_slide(root) as slide:
+        assert slide.name == "a"
         assert (slide.shape, slide.mpp, slide.mpp_source) == ((611, 700), (0.25, 0.5), "file")
         assert [(level.shape, level.tile) for level in slide.levels] == [
             ((611, 700), (128, 128)), ((306, 350), (128, 128)), ((153, 175), (128, 128)),
@@ -295,3 +297,34 @@ def test_threads_read_what_one_reads(tmp_path, levels):
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+def test_mutated_folders_never_crash(tmp_path, levels):
+    """Any byte of headers and chunks may be wrong: a SlideError or a slide, nothing else."""
+    rng = np.random.default_rng(2)
+    small = [levels[1][:100, :90], levels[2][:50, :45]]
+    root = write_ngff(tmp_path / "a.zarr", small, version="0.5", chunk=64)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    opened = 0
+    for k in range(120):
+        path = files[k % len(files)]
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), rng.integers(1, 4)):
+            data[at] = rng.integers(0, 256)
+        path.write_bytes(data)
+        with contextlib.suppress(SlideError), open_slide(root) as slide:
+            slide.read(0, 0, 0, 100, 90)
+            opened += 1
+        path.write_bytes(whole)
+    assert 20 < opened < 120
+
+
+def test_a_slide_of_100_000_px_opens_by_its_header(tmp_path, levels):
+    root = write_ngff(tmp_path / "a.zarr", levels[:1], axes="cyx")
+    edited(root / "s0", ".zarray", shape=[3, 100_000, 100_000])
+    with open_slide(root) as slide:
+        assert slide.shape == (100_000, 100_000)
+        assert np.array_equal(slide.read(0, 128, 128, 128, 128), levels[0][128:256, 128:256])
+        # nothing is stored there: the fill value
+        assert not slide.read(0, 90_000, 90_000, 50, 50).any()
