@@ -10,7 +10,6 @@ import tifffile
 
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides import open_slide, write_pyramid
-from napari_batchfx.slides.halving import compile_halving
 
 
 def _tiles(image, tile):
@@ -31,8 +30,6 @@ def test_a_stream_gives_the_same_file_as_the_array(tmp_path):
 def test_memory_is_bounded(tmp_path):
     """A slide of 75 MB of pixels as a stream: far less is held at once."""
     tile = np.full((256, 256, 3), 230, np.uint8)
-    # numba's own modules come once and are no pixels
-    compile_halving()
     tracemalloc.start()
     write_pyramid(tmp_path / "a.tif", (tile for _ in range(20 * 20)), 0.5, shape=(5120, 5120), tile=256)
     peak = tracemalloc.get_traced_memory()[1]

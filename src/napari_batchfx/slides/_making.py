@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_batchfx.slides._bands import PART_NAME, BandStore
 from napari_batchfx.slides.cache import Key, TileCache
 from napari_batchfx.slides.damage import Damage
-from napari_batchfx.slides.halving import box_half, compile_halving
+from napari_batchfx.slides.halving import box_half
 from napari_batchfx.slides.levels import levels_to_prepare, made_from
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ class Maker:
 
     def make(self, ticker: Ticker, room_for: Callable[[int], None]) -> Generator[Progress, None, None]:
         """Make them; ``room_for(bytes)`` is told of every row written, and may raise."""
-        compile_halving()
         for part in self._store.folder.glob(PART_NAME):
             part.unlink(missing_ok=True)
         for level, row in self._rows:
