@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_batchfx.cli import adapting, demo, diagnosis, samples, slides, studies, tables
+from napari_batchfx.cli import adapting, aligning, demo, diagnosis, encoders, samples, slides, studies, tables
 from napari_batchfx.cli._app import app, set_debug
 
 __all__ = ["app", "main"]
@@ -33,7 +33,7 @@ def _options(
         set_debug(True)
 
 
-for _room in (slides, tables, studies, adapting, samples, diagnosis, demo):
+for _room in (slides, tables, studies, aligning, adapting, encoders, samples, diagnosis, demo):
     _room.register(app)
 
 

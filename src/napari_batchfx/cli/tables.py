@@ -159,7 +159,8 @@ def probe(
         table = read_h5ad(source)
         for key in ("batch", "group"):
             if key in given and given[key] not in table.obs:
-                columns = table.obs.select_dtypes(exclude=["number", "bool"]).columns
+                texts = table.obs.select_dtypes(exclude=["number", "bool"])
+                columns = texts.columns.drop("pair", errors="ignore")
                 raise ProbeError(
                     f"{source.name}: has no column {given[key]}; give --{key} one of "
                     f"{', '.join(map(str, columns))}."

@@ -1,63 +1,215 @@
-"""Rescans of the same tissue, shifted onto each other in micrometres."""
+"""Slides of a study laid on each other, and taken back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_batchfx.jobs import Job, Ticker
+from napari_batchfx.errors import BatchfxError, StudyError
+from napari_batchfx.jobs import Job, Progress
+from napari_batchfx.study.entries import IDENTITY, AlignmentRecord, SlideEntry
 
 if TYPE_CHECKING:
-    from napari_batchfx.slides.alignment import Alignment
+    from napari_batchfx.slides import Alignment
     from napari_batchfx.study.bench import Bench
-    from napari_batchfx.study.entries import SlideEntry
+    from napari_batchfx.study.entries import Affine
 
-__all__ = ["align_job"]
+__all__ = ["align_job", "rename_reference", "root_of", "set_alignment", "undo_alignment"]
+
+Matrix = NDArray[np.float64]
 
 
 def align_job(
-    study: Bench, reference: SlideEntry | str, others: Sequence[SlideEntry | str] | None = None
+    study: Bench,
+    reference: SlideEntry | str,
+    others: Sequence[SlideEntry | str] | None = None,
+    model: Literal["translation", "similarity", "affine"] = "similarity",
+    *,
+    mirror: bool = True,
 ) -> Job[dict[str, Alignment]]:
-    """Register slides onto a reference by translation and keep it in their ``affine_um``.
+    """Register slides onto a reference and keep it in the study.
 
     Parameters
     ----------
     study : Study
     reference : SlideEntry or str
-        The slide the others are moved onto.
+        The slide the others are moved onto; it may itself be aligned onto another one.
     others : sequence of SlideEntry or str, optional
         All other slides where none are named.
+    model : {"similarity", "translation", "affine"}
+        See :func:`napari_batchfx.slides.register`.
+    mirror : bool
+        Whether a slide may show the tissue from its other side.
 
     Returns
     -------
     Job
-        Returns an :class:`~napari_batchfx.slides.Alignment` for each slide, by name; one that can't be
-        trusted
-        (its verdict says so) moves nothing.
+        Returns an :class:`~napari_batchfx.slides.Alignment` for each slide, by name. "good" and "uncertain"
+        ones are set (:func:`undo_alignment` takes them back), a failed one moves nothing. A slide that can't
+        be read is reported in ``study.problems`` and left out.
+
+    Raises
+    ------
+    SlideError, StudyError
+        If none of the slides can be read.
     """
-    from napari_batchfx.slides.alignment import register_translation
+    from napari_batchfx.slides import register_job
 
     base = study.slide(reference)
     entries = (
-        [entry for entry in study.slides if entry is not base]
-        if others is None
-        else [study.slide(o) for o in others]
+        [e for e in study.slides if e is not base] if others is None else [study.slide(o) for o in others]
     )
-    ticker = Ticker(len(entries), "aligning", "slides")
+    entries = [entry for entry in entries if entry is not base]
+    total = 100 * len(entries)
     found: dict[str, Alignment] = {}
-    yield ticker.tick(0)
-    for entry in entries:
-        alignment = register_translation(study.open_slide(base), study.open_slide(entry))
-        if alignment.verdict == "good":
-            affine = np.asarray(base.affine_um, dtype=float) @ alignment.affine_um
-            rows = [tuple(float(value) for value in row) for row in affine]
-            entry.affine_um = (
-                (rows[0][0], rows[0][1], rows[0][2]),
-                (rows[1][0], rows[1][1], rows[1][2]),
-                (0.0, 0.0, 1.0),
-            )
-        found[entry.name] = alignment
-        yield ticker.tick()
+    failures: list[BatchfxError | OSError] = []
+    yield Progress(0, total, "aligning", "steps")
+    for number, entry in enumerate(entries):
+        try:
+            _refuse_circle(study, base, entry)
+            job = register_job(study.open_slide(base), study.open_slide(entry), model=model, mirror=mirror)
+            try:
+                while True:
+                    step = next(job)
+                    yield Progress(100 * number + step.done, total, f"aligning {entry.name}", "steps")
+            except StopIteration as stop:
+                alignment: Alignment = stop.value
+            finally:
+                job.close()
+            if alignment.verdict != "failed":
+                set_alignment(study, base, entry, alignment)
+            found[entry.name] = alignment
+        except (BatchfxError, OSError) as error:
+            failures.append(error)
+            study.report_problem(entry.name, error)
+        yield Progress(100 * (number + 1), total, f"aligning {entry.name}", "steps")
+    if failures and not found:
+        raise failures[0]
     return found
+
+
+def set_alignment(
+    study: Bench, reference: SlideEntry | str, entry: SlideEntry | str, alignment: Alignment
+) -> SlideEntry:
+    """Lay a slide on a reference; slides aligned onto it move along.
+
+    Parameters
+    ----------
+    study : Study
+    reference, entry : SlideEntry or str
+        The slide laid on, and the one that is moved.
+    alignment : Alignment
+        The entry's micrometres to the reference's: found, by hand, or from a file.
+
+    Returns
+    -------
+    SlideEntry
+        With ``affine_um`` and ``alignment`` set; what they were is kept in ``earlier_affines``.
+
+    Raises
+    ------
+    StudyError
+        If the alignment failed, or the reference is itself aligned onto the entry.
+    """
+    base, entry = study.slide(reference), study.slide(entry)
+    if alignment.verdict == "failed":
+        raise StudyError(f"{entry.name}: no alignment onto {base.name} was found, nothing is moved.")
+    _refuse_circle(study, base, entry)
+    record = AlignmentRecord(
+        reference=base.name,
+        method=alignment.method,
+        model=alignment.model,
+        residual_um=None if math.isnan(alignment.residual_um) else alignment.residual_um,
+        correlation=0.0 if math.isnan(alignment.correlation) else alignment.correlation,
+        verdict=alignment.verdict,
+        n_windows=alignment.n_windows,
+    )
+    entry.earlier_affines = [*entry.earlier_affines, (entry.affine_um, entry.alignment)]
+    _move(study, entry, _affine(np.asarray(base.affine_um, dtype=float) @ alignment.affine_um), record)
+    return entry
+
+
+def undo_alignment(study: Bench, entry: SlideEntry | str) -> bool:
+    """Take the last alignment of a slide back; slides aligned onto it move along.
+
+    Returns
+    -------
+    bool
+        Whether there was something to take back.
+    """
+    entry = study.slide(entry)
+    if entry.earlier_affines:
+        *before, (affine, record) = entry.earlier_affines
+        entry.earlier_affines = before
+    elif entry.is_aligned or entry.alignment is not None:
+        affine, record = IDENTITY, None
+    else:
+        return False
+    _move(study, entry, affine, record)
+    return True
+
+
+def root_of(study: Bench, entry: SlideEntry) -> SlideEntry | None:
+    """The slide that an entry lies on in the end; None where it, or one between, isn't aligned well."""
+    names = {other.name: other for other in study.slides}
+    here, seen = entry, {entry.name}
+    while here.alignment is not None:
+        if here.alignment.verdict != "good" or here.alignment.reference not in names:
+            return None
+        here = names[here.alignment.reference]
+        if here.name in seen:
+            return None
+        seen.add(here.name)
+    return None if here is entry else here
+
+
+def _refuse_circle(study: Bench, base: SlideEntry, entry: SlideEntry) -> None:
+    names = {other.name: other for other in study.slides}
+    here: SlideEntry | None = base
+    for _ in study.slides:
+        if here is None or here is entry:
+            break
+        here = names.get(here.alignment.reference) if here.alignment is not None else None
+    if here is not entry:
+        return
+    if base is entry:
+        raise StudyError(f"{entry.name}: a slide can't be aligned onto itself.")
+    raise StudyError(
+        f"{entry.name}: {base.name} is aligned onto it; undo that before you align the other way round."
+    )
+
+
+def _move(study: Bench, entry: SlideEntry, affine: Affine, record: AlignmentRecord | None) -> None:
+    """Set an entry's place; those aligned onto it, and their history, keep their place on it."""
+    change = np.asarray(affine, dtype=float) @ np.linalg.inv(np.asarray(entry.affine_um, dtype=float))
+    entry.affine_um, entry.alignment = affine, record
+    for other in study.slides:
+        other.earlier_affines = [
+            (_affine(change @ old), told)
+            if told is not None and told.reference == entry.name
+            else (old, told)
+            for old, told in other.earlier_affines
+        ]
+        if other is not entry and other.alignment is not None and other.alignment.reference == entry.name:
+            _move(study, other, _affine(change @ np.asarray(other.affine_um, dtype=float)), other.alignment)
+
+
+def _affine(matrix: Matrix) -> Affine:
+    (a, b, c), (d, e, f), _ = ((float(v) for v in row) for row in np.asarray(matrix, dtype=float))
+    return ((a, b, c), (d, e, f), (0.0, 0.0, 1.0))
+
+
+def rename_reference(entry: SlideEntry, old: str, new: str) -> None:
+    """Let an entry's alignments follow a reference that gets another name."""
+
+    def renamed(record: AlignmentRecord | None) -> AlignmentRecord | None:
+        if record is None or record.reference != old:
+            return record
+        return record.model_copy(update={"reference": new})
+
+    entry.alignment = renamed(entry.alignment)
+    entry.earlier_affines = [(affine, renamed(record)) for affine, record in entry.earlier_affines]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from napari_batchfx.errors import SlideError, StudyError
 from napari_batchfx.study import files
+from napari_batchfx.study.alignment import rename_reference
 from napari_batchfx.study.annotations import Annotation
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
@@ -277,6 +278,8 @@ class Shelf:
             if step.target == old:
                 step.target = new
         self.settings.adapt.train_on = [new if name == old else name for name in self.settings.adapt.train_on]
+        for entry in self.slides:
+            rename_reference(entry, old, new)
 
 
 def _slide_path(path: Path | str) -> Path:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.study.annotations import tile_labels, to_geojson
 from napari_batchfx.study.entries import SlideEntry
+from napari_batchfx.study.pairs import add_pairs
 from napari_batchfx.study.settings import EncodeSettings
 from napari_batchfx.study.tile_rows import TileRows
+from napari_batchfx.study.tissue_regions import tissue_said
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -88,7 +90,9 @@ def make_study_table(
             failed.append(study.report_problem(entry.name, error))
     if not tables:
         raise StudyError(_no_table(study, entries, failed))
-    return concat(tables)
+    table = concat(tables)
+    add_pairs(study, table, lambda entry: recipe.place(entry).grid)
+    return table
 
 
 def _no_table(study: Bench, entries: Sequence[SlideEntry], failed: Sequence[Problem]) -> str:
@@ -146,7 +150,9 @@ def inputs_digest(
     study: Bench, encode: EncodeSettings, settings: dict[str, Any], *, regions: bool = True
 ) -> str:
     """Digest of everything the user can change that a result depends on: slides, regions, settings."""
-    text = json.dumps([_said(study), encode.model_dump(), settings], sort_keys=True)
+    said = [_said(study), encode.model_dump(), settings]
+    said += tissue_said(study.settings.tissue, study.annotations)
+    text = json.dumps(said, sort_keys=True)
     return _digest(text + (to_geojson(study.annotations) if regions else ""))
 
 
@@ -157,8 +163,11 @@ def material_digest(study: Bench, *, regions: bool = True) -> str:
 
 
 def _said(study: Bench) -> list[dict[str, Any]]:
+    # where a slide lies, and pixels as stored, change no result: earlier ones stay up to date
+    left_out = {"path", "size_bytes", "affine_um", "alignment", "earlier_affines"}
     return [
-        entry.model_dump(mode="json", exclude={"path", "size_bytes", "affine_um"}) for entry in study.slides
+        entry.model_dump(mode="json", exclude=left_out | ({"icc"} if entry.icc == "off" else set()))
+        for entry in study.slides
     ]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from napari_batchfx.errors import SlideError
 from napari_batchfx.jobs import Job, Progress, run
-from napari_batchfx.slides.alignment.poses import Pose, Search
-from napari_batchfx.slides.alignment.refining import CANDIDATES, Sides, judged, refine
+from napari_batchfx.slides.alignment.poses import SCALES, Pose, Search
+from napari_batchfx.slides.alignment.refining import CANDIDATES, Sides, Track, judged, refine
 from napari_batchfx.slides.alignment.result import MODELS, Alignment, Model
 from napari_batchfx.slides.slide import Slide
 
@@ -52,6 +50,7 @@ def register(a: Slide, b: Slide, *, model: Model = "similarity", mirror: bool = 
 
     Examples
     --------
+    >>> import numpy as np
     >>> from scipy import ndimage
     >>> from napari_batchfx.slides import open_slide, write_pyramid
     >>> noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(600, 600)), 4)
@@ -83,10 +82,17 @@ def register_job(a: Slide, b: Slide, *, model: Model = "similarity", mirror: boo
         turns=model != "translation",
         mirror=mirror,
     )
-    poses: list[Pose] = []
-    rounds = math.ceil(len(search.plans) / 48)
-    for i, found in enumerate(search.run(CANDIDATES), 1):
-        poses = found
-        yield Progress(5 + round(55 * i / rounds), total, what, "steps")
-    best = yield from refine(sides, [pose.matrix for pose in poses], search.mpp, model, what)
+    best: Track | None = None
+    # rescans have one size: the other sizes are looked at where that finds nothing good
+    for number, scales in enumerate(SCALES if model != "translation" else SCALES[:1]):
+        poses: list[Pose] = []
+        start = 5 + 47 * number
+        for share, poses in search.run(scales, CANDIDATES):  # noqa: B007 - the last list is the result
+            yield Progress(start + round(22 * share), total, what, "steps")
+        matrices = [pose.matrix for pose in poses]
+        found = yield from refine(sides, matrices, search.mpp, model, what, (start + 22, start + 46))
+        if found is not None and (best is None or found.order < best.order):
+            best = found
+        if best is not None and best.is_good:
+            break
     return Alignment.none_found(model) if best is None else judged(sides, best, model)

@@ -79,7 +79,10 @@ def fit_robust(
     matrix = np.eye(3)
     # an affine needs matches to hold it at all sides
     steps: list[Model] = [first] * 5 + (["affine"] * 5 if model == "affine" else [])
-    for kind in steps:
+    for number, kind in enumerate(steps):
+        if number == 5:
+            # what is sheared lies off the best similarity
+            inside = distances(matrix, source, target) <= 3 * tolerance
         if int(inside.sum()) < (8 if kind == "affine" else LEAST[kind]):
             break
         matrix = fit(source[inside], target[inside], kind)

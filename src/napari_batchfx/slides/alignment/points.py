@@ -53,7 +53,7 @@ def alignment_from_points(
     Examples
     --------
     >>> on_b = np.array([[0.0, 0], [0, 1000], [800, 0], [500, 400]])
-    >>> on_a = on_b @ [[0, -1], [1, 0]] + [50, 2000]  # a quarter turn
+    >>> on_a = on_b @ [[0, 1], [-1, 0]] + [2000, 50]  # a quarter turn
     >>> found = alignment_from_points(on_a, on_b)
     >>> found.verdict, round(found.rotation_deg), found.method
     ('good', 90, 'points')

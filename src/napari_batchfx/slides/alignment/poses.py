@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from napari_batchfx.slides.alignment.images import Patch, contrast, warp
 
-__all__ = ["Pose", "Search"]
+__all__ = ["SCALES", "Pose", "Search"]
 
 Matrix = NDArray[np.float64]
 
 EDGE_PX = 112
 SIGMA_PX = 9.0
 STEP_DEG = 3.0
-SCALES = (0.92, 1.0, 1.08)
+SCALES = ((1.0,), (0.92, 1.08))
+# One batch of poses between two reports of progress.
+BATCH = 48
 LEAST_OVERLAP = 0.2
 THREADS = 2
 
@@ -81,30 +83,28 @@ class Search:
             self._images.append(Patch(gray * domain, *place))
             self._masks.append(Patch(domain, *place))
         self._centre = (np.asarray(boxes[1][0]) + boxes[1][1]) / 2
-        diagonal = int(np.ceil(np.hypot(*self._images[1].data.shape) * (max(SCALES) if turns else 1))) + 2
+        diagonal = int(np.ceil(np.hypot(*self._images[1].data.shape) * (max(SCALES[-1]) if turns else 1))) + 2
         self._diagonal = diagonal
         self._size = tuple(
             int(fft.next_fast_len(n + diagonal, real=True)) for n in self._images[0].data.shape
         )
         self._fixed = [fft.rfft2(p.data, self._size) for p in (self._images[0], self._masks[0])]
         self._least = LEAST_OVERLAP * min(float(p.data.sum()) for p in self._masks)
-        angles = np.arange(0, 360, STEP_DEG) if turns else np.zeros(1)
-        self.plans = [
-            (float(angle), scale, flip)
-            for flip in ((False, True) if mirror and turns else (False,))
-            for scale in (SCALES if turns else (1.0,))
-            for angle in angles
-        ]
+        self._angles = np.arange(0, 360, STEP_DEG) if turns else np.zeros(1)
+        self._flips = (False, True) if mirror and turns else (False,)
 
-    def run(self, keep: int = 16) -> Iterator[list[Pose]]:
-        """Yield the best poses so far after every few dozen turns; the last list is the result."""
+    def run(self, scales: Sequence[float], keep: int) -> Iterator[tuple[float, list[Pose]]]:
+        """Yield the share done and the best poses so far, of these sizes, every few dozen turns."""
+        plans = [
+            (float(angle), scale, flip) for flip in self._flips for scale in scales for angle in self._angles
+        ]
         found: list[Pose] = []
         with ThreadPoolExecutor(THREADS) as pool:
-            for start in range(0, len(self.plans), 48):
-                for poses in pool.map(self._look, self.plans[start : start + 48]):
+            for start in range(0, len(plans), BATCH):
+                for poses in pool.map(self._look, plans[start : start + BATCH]):
                     found += poses
                 found = self._distinct(found, 4 * keep)
-                yield found[:keep]
+                yield min(1.0, (start + BATCH) / len(plans)), found[:keep]
 
     def _look(self, plan: tuple[float, float, bool]) -> list[Pose]:
         from scipy import fft

@@ -37,6 +37,8 @@ FOLLOWED = (CANDIDATES, 4, 2, 1)
 # log10 of the chance below which windows of one pixel size are believed enough to go on, and to say "good".
 LIKELY = -2.5
 SURE = -6.0
+# Below this the other poses needn't be looked at.
+CERTAIN = -15.0
 GOOD_UM = 5.0
 THREADS = 2
 
@@ -91,9 +93,27 @@ class Track:
         """Logarithm (10) of the chance that unrelated tissue agrees as well."""
         return 0.0 if self.told is None else self.told.log10_chance
 
+    @property
+    def order(self) -> tuple[float, float]:
+        """Sorts the better first: finer, then less likely by chance."""
+        return self.level, self.chance
+
+    @property
+    def is_good(self) -> bool:
+        """Whether cells agree beyond chance and little is left."""
+        told = self.told
+        return told is not None and (
+            self.level <= CELLS_UM and told.log10_chance <= SURE and told.residual_um <= GOOD_UM
+        )
+
 
 def refine(
-    sides: Sides, matrices: Sequence[Matrix], coarse: float, model: Model, what: str
+    sides: Sides,
+    matrices: Sequence[Matrix],
+    coarse: float,
+    model: Model,
+    what: str,
+    steps: tuple[int, int] = (0, 100),
 ) -> Generator[Progress, None, Track | None]:
     """Follow the likeliest poses down to 0.5 um a pixel; None where windows agree on none of them."""
     tracks = [Track(matrix) for matrix in matrices]
@@ -105,7 +125,10 @@ def refine(
             going = []
             for track in tracks[:followed]:
                 going.append(_step(pool, sides, scenes, track, mpp, model))
-                yield Progress(60 + round(38 * number / len(levels)), 100, what, "steps")
+                done = steps[0] + (steps[1] - steps[0]) * (number + 1) // len(levels)
+                yield Progress(done, 100, what, "steps")
+                if going[-1].level == mpp and going[-1].chance < CERTAIN:
+                    break
             tracks = _worth_following(going, sides, mpp)
             if not tracks:
                 return None
@@ -127,7 +150,7 @@ def _levels(coarse: float, native: float) -> list[float]:
 
 def _worth_following(tracks: list[Track], sides: Sides, mpp: float) -> list[Track]:
     """The likeliest first, without those that lie like a better one or are far less likely than the best."""
-    tracks = sorted((t for t in tracks if t.told is not None), key=lambda track: (track.level, track.chance))
+    tracks = sorted((t for t in tracks if t.told is not None), key=lambda track: track.order)
     height, width = sides.slides[1].extent_um
     corners = np.array([[0, 0, 1], [0, width, 1], [height, 0, 1.0]])
     kept: list[Track] = []
@@ -188,6 +211,5 @@ def judged(sides: Sides, track: Track, model: Model) -> Alignment:
     correlation = sides.correlation(track.matrix)
     if told is None or told.log10_chance > SURE or track.level > 4 * CELLS_UM:
         return Alignment.none_found(model, correlation)
-    good = track.level <= CELLS_UM and told.residual_um <= GOOD_UM
-    verdict: Verdict = "good" if good else "uncertain"
+    verdict: Verdict = "good" if track.is_good else "uncertain"
     return Alignment(track.matrix, told.residual_um, correlation, verdict, told.n, model)

@@ -1,0 +1,173 @@
+"""Slides of a study laid on each other: kept, taken back, chained, paired; and the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_batchfx.cli import app
+from napari_batchfx.errors import BatchfxError, StudyError
+from napari_batchfx.jobs import run
+from napari_batchfx.slides import Alignment, write_pyramid
+from napari_batchfx.study import Study
+from napari_batchfx.study.alignment import align_job, set_alignment, undo_alignment
+
+from .conftest import MPP, SHAPE, TILE, tissue
+
+HALF_TURN = np.array([[-1, 0, SHAPE[0] * MPP], [0, -1, SHAPE[1] * MPP], [0, 0, 1.0]])
+
+
+def found(matrix, verdict="good", residual=0.5):
+    return Alignment(matrix, residual, 0.9, verdict, 20)
+
+
+def shift(y, x):
+    return np.array([[1, 0, y], [0, 1, x], [0, 0, 1.0]])
+
+
+@pytest.fixture
+def study(slides, tmp_path):
+    """A-1, A-2, B-1, B-2 and "turned": A-1 turned by 180 degrees."""
+    pixels = (tissue(1) * 230).astype(np.uint8)[::-1, ::-1]
+    slides["turned"] = write_pyramid(
+        tmp_path / "slides" / "turned.tif", np.ascontiguousarray(pixels), MPP, compression="deflate"
+    )
+    with Study.create(tmp_path / "s.batchfx") as work:
+        for name, path in slides.items():
+            work.add_slide(path, name=name)
+        work.settings.encode.size_px = TILE
+        work.settings.encode.mpp = MPP
+        yield work
+
+
+def test_the_job_lays_rescans_and_leaves_others(study):
+    steps = []
+    done = run(align_job(study, "A-1", ["B-1", "turned", "A-2"]), steps.append)
+    assert {name: one.verdict for name, one in done.items()} == {
+        "B-1": "good",
+        "turned": "good",
+        "A-2": "failed",
+    }
+    assert np.allclose(study.slide("turned").affine_um, HALF_TURN, atol=0.3)
+    assert np.allclose(study.slide("B-1").affine_um, np.eye(3), atol=0.3)
+    assert not study.slide("A-2").is_aligned
+    assert study.slide("A-2").alignment is None
+    record = study.slide("turned").alignment
+    assert (record.reference, record.method, record.verdict) == ("A-1", "auto", "good")
+    assert [p.done for p in steps] == sorted(p.done for p in steps)
+    assert steps[-1].done == steps[-1].total
+
+
+def test_kept_in_the_file_and_taken_back(study):
+    set_alignment(study, "A-1", "B-1", found(shift(3, 4)))
+    set_alignment(study, "A-1", "B-1", found(shift(5, 6), "uncertain", float("nan")))
+    study.save()
+    with Study.open(study.folder) as again:
+        entry = again.slide("B-1")
+        assert np.allclose(entry.affine_um, shift(5, 6))
+        assert entry.alignment.residual_um is None
+        assert undo_alignment(again, entry)
+        assert np.allclose(entry.affine_um, shift(3, 4))
+        assert entry.alignment.residual_um == 0.5
+        assert undo_alignment(again, entry)
+        assert not entry.is_aligned
+        assert entry.alignment is None
+        assert not undo_alignment(again, entry)
+
+
+def test_chains_move_together(study):
+    """turned lies on B-1, B-1 on A-1: who moves B-1 moves both, and taking it back takes both back."""
+    set_alignment(study, "B-1", "turned", found(shift(10, 0)))
+    set_alignment(study, "A-1", "B-1", found(HALF_TURN))
+    child = study.slide("turned")
+    assert np.allclose(child.affine_um, HALF_TURN @ shift(10, 0))
+    set_alignment(study, "B-1", "turned", found(shift(0, 7)))
+    assert np.allclose(child.affine_um, HALF_TURN @ shift(0, 7))
+    undo_alignment(study, "B-1")
+    assert np.allclose(child.affine_um, shift(0, 7))
+    undo_alignment(study, child)
+    assert np.allclose(child.affine_um, shift(10, 0))
+    with pytest.raises(StudyError, match="other way round"):
+        set_alignment(study, "turned", "B-1", found(shift(1, 1)))
+    with pytest.raises(StudyError, match="itself"):
+        set_alignment(study, "B-1", "B-1", found(shift(1, 1)))
+    with pytest.raises(StudyError, match="nothing is moved"):
+        set_alignment(study, "A-1", "A-2", Alignment.none_found())
+
+
+def test_a_reference_keeps_its_slides_under_a_new_name(study):
+    set_alignment(study, "A-1", "B-1", found(shift(3, 4)))
+    study.update_slide("A-1", name="Meier 1")
+    assert study.slide("B-1").alignment.reference == "Meier 1"
+
+
+def test_a_slide_that_is_gone_is_reported_and_the_others_done(study):
+    study.slide("B-1").path.unlink()
+    study.close()
+    done = run(align_job(study, "A-1", ["B-1", "turned"]))
+    assert list(done) == ["turned"]
+    assert any(problem.subject == "B-1" for problem in study.problems)
+    with pytest.raises(BatchfxError, match="B-1"):
+        run(align_job(study, "A-1", ["B-1"]))
+
+
+def test_tiles_carry_the_reference_tile(study):
+    run(study.encode_job(["A-1", "B-1", "turned", "A-2"]))
+    assert set(study.table().obs["pair"]) == {""}
+    set_alignment(study, "A-1", "B-1", found(shift(0, TILE * MPP)))
+    set_alignment(study, "B-1", "turned", found(HALF_TURN))
+    set_alignment(study, "A-1", "A-2", found(shift(1, 1), "uncertain"))
+    obs = study.table().obs
+    pair = {
+        (s, r, c): p for s, r, c, p in zip(obs["slide"], obs["row"], obs["col"], obs["pair"], strict=True)
+    }
+    rows, cols = study.grid("A-1").shape
+    # B-1 lies one tile to the right; its last column lies off A-1, A-1's first is shown by nobody
+    for r in range(rows):
+        for c in range(cols):
+            if ("B-1", r, c) in pair:
+                assert pair["B-1", r, c] == (f"A-1 r{r} c{c + 1}" if c + 1 < cols else "")
+            if ("turned", r, c) in pair:
+                assert pair["turned", r, c] == (f"A-1 r{rows - 1 - r} c{cols - c}" if c > 0 else "")
+            if ("A-1", r, c) in pair:
+                assert pair["A-1", r, c] == (f"A-1 r{r} c{c}" if c > 0 else "")
+            assert pair.get(("A-2", r, c), "") == ""
+    groups = obs[obs["pair"] != ""].groupby("pair", observed=True)["slide"].nunique()
+    assert groups.max() == 3
+
+
+def test_results_stay_current_when_slides_are_aligned(study):
+    from napari_batchfx.study.tables import inputs_digest, material_digest
+
+    before = material_digest(study), inputs_digest(study, study.settings.encode, {})
+    set_alignment(study, "A-1", "B-1", found(shift(3, 4)))
+    assert (material_digest(study), inputs_digest(study, study.settings.encode, {})) == before
+
+
+def test_the_command(study, tmp_path):
+    def call(*arguments):
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    study.save()
+    folder, a, b = study.folder, study.slide("A-1").path, study.slide("turned").path
+    kept = tmp_path / "found.json"
+    answer = json.loads(call("align", a, b, "--json", "--save", kept))["turned"]
+    assert answer["verdict"] == "good"
+    assert abs(answer["rotation_deg"]) == pytest.approx(180, abs=0.1)
+    call("align", folder, "--reference", "A-1", "--slide", "turned", "--from", kept)
+    with Study.open(folder) as again:
+        assert np.allclose(again.slide("turned").affine_um, answer["affine_um"])
+    call("align", folder, "--undo")
+    with Study.open(folder) as again:
+        assert not again.slide("turned").is_aligned
+    assert "Turned by" in call("align", folder, "--reference", "A-1", "--slide", "turned")
+    with Study.open(folder) as again:
+        assert again.slide("turned").alignment.verdict == "good"
+    refused = CliRunner().invoke(app, ["align", str(a), str(study.slide("A-2").path)])
+    assert refused.exit_code == 1
+    assert "No alignment found" in refused.stdout
