@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides._declined import NotReadHere
 from napari_batchfx.slides._dicom_header import DicomHeader
+from napari_batchfx.slides._file import SlideFile, short
 from napari_batchfx.slides.damage import DamagedTile
 
 __all__ = ["Frames", "jpeg_facts"]
@@ -79,11 +79,7 @@ class Frames:
             )
         if syntax not in _RAW | _JPEG | _JPEG2000 | _JPEG_LS:
             raise NotReadHere(f"{name}: its frames are compressed in a way that isn't read here ({syntax}).")
-        self._lock = threading.Lock()
-        try:
-            self._file = header.path.open("rb")
-        except OSError as error:
-            raise SlideError(f"{name}: the file can't be read ({error.strerror or error}).") from error
+        self._file = SlideFile(header.path)
         try:
             self._starts = None if syntax in _RAW else self._offsets()
         except (struct.error, EOFError) as error:
@@ -140,14 +136,7 @@ class Frames:
     def _bytes(self, at: int, n: int) -> bytes:
         if at < 0 or at + n > self.header.size:
             raise EOFError
-        with self._lock:
-            if self._file.closed:
-                raise SlideError(f"{self.header.path.name} is closed; open it again.")
-            self._file.seek(at)
-            data = self._file.read(n)
-        if len(data) != n:
-            raise EOFError
-        return data
+        return self._file.read(at, n)
 
     def read(self, index: int) -> Rgb:
         """Decode a frame, uint8 (rows, columns, 3).
@@ -163,7 +152,7 @@ class Frames:
         except SlideError:
             raise
         except Exception as error:  # each codec has its own exceptions; they all mean a damaged frame
-            raise DamagedTile(f"frame {index}: {_short(error)}") from error
+            raise DamagedTile(f"frame {index}: {short(error)}") from error
         if tile.shape != (self.height, self.width, 3) or tile.dtype != np.uint8:
             raise DamagedTile(f"frame {index} isn't {self.height} x {self.width} px of 8-bit RGB")
         return tile
@@ -226,8 +215,7 @@ class Frames:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._file.close()
+        self._file.close()
 
 
 def jpeg_facts(data: bytes) -> tuple[int, int, bool]:
@@ -285,7 +273,3 @@ def _jpeg2000_size(data: bytes) -> tuple[int, int]:
         raise DamagedTile("its JPEG 2000 header is damaged")
     width, height, x, y = struct.unpack_from(">IIII", data, at + 8)
     return height - y, width - x
-
-
-def _short(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_batchfx.errors import SlideError
+from napari_batchfx.slides._file import short
 from napari_batchfx.slides._layout import find_all, number, parse_xml
 from napari_batchfx.slides._ngff_layout import NgffImage, read_ngff
 from napari_batchfx.slides._ngff_level import MAX_JSON, NgffLevel
@@ -55,7 +56,7 @@ class NgffSource:
                 Exception
             ) as error:  # zarr raises a dozen kinds on damaged headers; all mean the same to the user
                 raise SlideError(
-                    f"{self._name}: its level {level.path.name} can't be opened ({_short(error)}); copy "
+                    f"{self._name}: its level {level.path.name} can't be opened ({short(error)}); copy "
                     f"or export it "
                     "again."
                 ) from error
@@ -97,7 +98,7 @@ class NgffSource:
         try:
             pixels = np.asarray(self._arrays[level][tuple(place)])
         except Exception as error:  # each codec has its own exceptions; they all mean damaged pixels
-            raise DamagedTile(_short(error)) from error
+            raise DamagedTile(short(error)) from error
         kept = [axis for axis in self._image.axes if axis in "yxc"]
         tile = np.ascontiguousarray(pixels.transpose([kept.index(axis) for axis in "yxc"]), dtype=np.uint8)
         yield (row, col), tile
@@ -150,7 +151,7 @@ def _require_harmless(path: Path, level: NgffLevel) -> None:
     except FileNotFoundError:
         return
     except (OSError, zlib.error) as error:
-        raise DamagedTile(_short(error)) from error
+        raise DamagedTile(short(error)) from error
     # blosc and numcodecs may pad a little; a shorter chunk is damaged and fails on decoding
     if stated is not None and stated > expected:
         raise DamagedTile(f"a chunk states {stated:,} bytes of pixels where {expected:,} belong")
@@ -210,7 +211,3 @@ def _ome_xml(path: Path) -> ElementTree.Element | None:
         return parse_xml(document.read_text("utf-8", errors="replace"))
     except OSError:
         return None
-
-
-def _short(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides._declined import NotReadHere
+from napari_batchfx.slides._file import short
 from napari_batchfx.slides._layout import number
 from napari_batchfx.slides._openslide_probe import require_no_crash
 from napari_batchfx.slides._small_levels import worth_keeping
@@ -132,7 +133,7 @@ class OpenSlideSource:
             ) from error
         except (self._openslide.OpenSlideError, OSError) as error:
             raise SlideError(
-                f"{self._name}: OpenSlide can't open it ({_short(error)}); copy or export it again, with "
+                f"{self._name}: OpenSlide can't open it ({short(error)}); copy or export it again, with "
                 f"the files "
                 "that belong to it."
             ) from error
@@ -160,7 +161,7 @@ class OpenSlideSource:
             pass
         except (ValueError, TypeError, OSError) as error:
             self._current()
-            raise DamagedTile(_short(error)) from error
+            raise DamagedTile(short(error)) from error
         # The error may be another thread's, stuck to the shared handle: ask a fresh one of our own.
         fresh = self._open()
         try:
@@ -168,7 +169,7 @@ class OpenSlideSource:
         except self._openslide.OpenSlideError as error:
             fresh.close()
             self._replace(handle, self._open())
-            raise DamagedTile(_short(error)) from error
+            raise DamagedTile(short(error)) from error
         self._replace(handle, fresh)
         return pixels
 
@@ -217,7 +218,7 @@ class OpenSlideSource:
                 raise SlideError(f"{self._name}: its {name} image is too large to be shown.")
             return self._on_background(np.asarray(handle.associated_images[name].convert("RGBA")))
         except (self._openslide.OpenSlideError, ValueError, OSError) as error:
-            raise SlideError(f"{self._name}: its {name} image is damaged ({_short(error)}).") from error
+            raise SlideError(f"{self._name}: its {name} image is damaged ({short(error)}).") from error
         finally:
             handle.close()
 
@@ -310,7 +311,3 @@ def _private(properties: Mapping[str, str]) -> dict[str, str]:
         if value.strip().lower() not in _NOTHING and (free_text or is_identifying(key)):
             found[name] = value.strip()
     return found
-
-
-def _short(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
