@@ -13,6 +13,7 @@ from napari_batchfx.study.settings import (
     ProbeSettings,
     Settings,
     StainSettings,
+    TissueChoice,
 )
 from napari_batchfx.study.steps import RunOutcome
 from napari_batchfx.study.study import Study
@@ -36,6 +37,7 @@ __all__ = [
     "Study",
     "TileLabels",
     "TileRows",
+    "TissueChoice",
     "annotate_cells",
     "study_folder",
     "tile_labels",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_batchfx.errors import StudyError
+from napari_batchfx.study.tissue_regions import is_tissue_class
 
 if TYPE_CHECKING:
     from napari_batchfx.tiles import TileGrid
@@ -108,7 +109,7 @@ def tile_labels(annotations: Iterable[Annotation], slide: str, grid: TileGrid) -
     A tile takes the class of the region that contains its *centre*; where regions overlap the one drawn last
     wins. A tile is a
     control if any control region contains its centre: a class drawn over controls later doesn't take the
-    mark away.
+    mark away. Regions of class "tissue" and "no tissue" say what is tissue; they are no labels.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ def tile_labels(annotations: Iterable[Annotation], slide: str, grid: TileGrid) -
     label = np.full(grid.shape, None, dtype=object)
     control = np.zeros(grid.shape, dtype=bool)
     for annotation in annotations:
-        if annotation.slide != slide:
+        if annotation.slide != slide or is_tissue_class(annotation.class_name):
             continue
         rows, cols = np.asarray(grid.cells_in_polygon(annotation.polygon_um), dtype=np.intp).reshape(-1, 2).T
         if annotation.class_name is not None:

@@ -6,8 +6,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from napari_batchfx.study.entries import SlideEntry
-from napari_batchfx.study.settings import EncodeSettings
+from napari_batchfx.study.settings import EncodeSettings, TissueChoice
 from napari_batchfx.study.shelf import Shelf
+from napari_batchfx.study.tissue_regions import tissue_regions
 
 if TYPE_CHECKING:
     from napari_batchfx.encoders import Encoder
@@ -33,7 +34,7 @@ class Instruments:
         self._shelf = shelf
         #: CPU threads of encoders, as :func:`napari_batchfx.encoders.load` takes them.
         self.threads: int | str | None = None
-        self._grids: dict[tuple[object, ...], TileGrid] = {}
+        self._grids: dict[tuple[object, ...], tuple[object, TileGrid]] = {}
         self._encoders: dict[tuple[str, str, str], Encoder] = {}
         self._transforms: dict[tuple[str, ...], StainTransform] = {}
         # One lock a kind: laying tiles must not wait for an encoder that is being downloaded.
@@ -55,8 +56,17 @@ class Instruments:
                 self._encoders = {key: loaded}
             return self._encoders[key]
 
-    def grid(self, entry: SlideEntry, choice: EncodeSettings, encoder: Encoder | None = None) -> TileGrid:
-        """The tiles of a slide; sizes that the choice leaves open are the encoder's."""
+    def grid(
+        self,
+        entry: SlideEntry,
+        choice: EncodeSettings,
+        encoder: Encoder | None = None,
+        tissue: TissueChoice | None = None,
+    ) -> TileGrid:
+        """The tiles of a slide; sizes that the choice leaves open are the encoder's.
+
+        Tissue is what the study's present settings and regions say, unless other settings are given.
+        """
         from napari_batchfx.tiles import TileGrid
 
         size_px, mpp = choice.size_px, choice.mpp
@@ -66,12 +76,16 @@ class Instruments:
             mpp = mpp or encoder.mpp or _DEFAULT_MPP
         slide = self._shelf.open_slide(entry)
         with self._grid_lock:
+            settings = (tissue or self._shelf.settings.tissue).settings()
+            drawn = tissue_regions(list(self._shelf.annotations), entry.name)
+            tissue_key = (settings, *(tuple(p.tobytes() for p in polygons) for polygons in drawn))
             key = (entry.fingerprint, size_px, mpp, choice.stride_px, slide.mpp)
-            grid = self._grids.get(key)
-            if grid is None or grid.slide is not slide:
-                grid = TileGrid(slide, size_px=size_px, mpp=mpp, stride_px=choice.stride_px)
-                self._grids[key] = grid
-            return grid
+            known = self._grids.get(key)
+            if known is None or known[1].slide is not slide or known[0] != tissue_key:
+                grid = TileGrid(slide, size_px, mpp, choice.stride_px, settings, *drawn)
+                # one a size: a slider that changes the tissue must not pile them up
+                self._grids[key] = known = (tissue_key, grid)
+            return known[1]
 
     def encode_transform(self, entry: SlideEntry, choice: EncodeSettings) -> StainTransform | None:
         """The stain transform applied to a slide's tiles before the encoder, or ``None``."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from napari_batchfx.study.entries import SlideEntry
-from napari_batchfx.study.settings import EncodeSettings
+from napari_batchfx.study.settings import EncodeSettings, TissueChoice
 
 if TYPE_CHECKING:
     from napari_batchfx.encoders import Encoder
@@ -42,21 +42,25 @@ class Recipe:
     settings : EncodeSettings
         A copy.
     encoder : Encoder
+    tissue : TissueChoice
+        A copy.
     """
 
     study: Bench
     settings: EncodeSettings
     encoder: Encoder
+    tissue: TissueChoice
 
     @classmethod
     def of(cls, study: Bench) -> Self:
         """The present settings; loads the encoder."""
         settings = study.settings.encode.model_copy(deep=True)
-        return cls(study, settings, study.instruments.encoder(settings))
+        tissue = study.settings.tissue.model_copy(deep=True)
+        return cls(study, settings, study.instruments.encoder(settings), tissue)
 
     def grid(self, entry: SlideEntry) -> TileGrid:
         """The tiles of a slide."""
-        return self.study.instruments.grid(entry, self.settings, self.encoder)
+        return self.study.instruments.grid(entry, self.settings, self.encoder, self.tissue)
 
     def place(self, entry: SlideEntry) -> Place:
         """Everything about one slide."""

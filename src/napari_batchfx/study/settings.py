@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["AdaptSettings", "EncodeSettings", "ProbeSettings", "Settings", "StainSettings"]
+if TYPE_CHECKING:
+    from napari_batchfx.tiles import TissueSettings
+
+__all__ = ["AdaptSettings", "EncodeSettings", "ProbeSettings", "Settings", "StainSettings", "TissueChoice"]
 
 BatchColumn = Literal["site", "scanner", "stain", "slide", "patient"]
 StainMethod = Literal["macenko", "reinhard"]
+Excludable = Literal["pen", "edge", "fold", "blur"]
 AdaptMethod = Literal["standardize", "standardize-robust", "tvn"]
 
 
@@ -17,6 +21,40 @@ class _Model(BaseModel):
     """Checks every value, also when it is assigned later; keys it doesn't know are an error, not ignored."""
 
     model_config = ConfigDict(validate_assignment=True, extra="forbid")
+
+
+class TissueChoice(_Model):
+    """How tissue is found on all slides of a study (see :class:`napari_batchfx.tiles.TissueSettings`).
+
+    It selects tiles; the features of a tile don't depend on it.
+
+    Attributes
+    ----------
+    threshold : float or None
+        Optical density above which a pixel counts; ``None`` = found for each slide.
+    smooth_um : float
+        Smoothing, micrometres.
+    min_area_um2 : float
+        Smaller tissue is dropped.
+    fill_holes_um2 : float
+        Smaller holes are filled.
+    exclude : list of {"pen", "edge", "fold", "blur"}
+        Artefacts that count as no tissue.
+    """
+
+    threshold: Annotated[float, Field(gt=0, le=3)] | None = None
+    smooth_um: float = Field(default=8.0, ge=0, le=200)
+    min_area_um2: float = Field(default=1000.0, ge=0, allow_inf_nan=False)
+    fill_holes_um2: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    exclude: list[Excludable] = Field(default_factory=lambda: ["pen"])
+
+    def settings(self) -> TissueSettings:
+        """The same for :func:`napari_batchfx.tiles.tissue_mask`."""
+        from napari_batchfx.tiles import TissueSettings
+
+        return TissueSettings(
+            self.threshold, self.smooth_um, self.min_area_um2, self.fill_holes_um2, tuple(self.exclude)
+        )
 
 
 class EncodeSettings(_Model):
@@ -126,6 +164,7 @@ class AdaptSettings(_Model):
 class Settings(_Model):
     """All choices of a study, one model a step."""
 
+    tissue: TissueChoice = Field(default_factory=TissueChoice)
     encode: EncodeSettings = Field(default_factory=EncodeSettings)
     probe: ProbeSettings = Field(default_factory=ProbeSettings)
     stain: StainSettings = Field(default_factory=StainSettings)

@@ -23,6 +23,7 @@ from napari_batchfx.study.tables import (
     table_rows,
     training_rows,
 )
+from napari_batchfx.study.tissue_regions import is_tissue_class
 
 if TYPE_CHECKING:
     from napari_batchfx.study.bench import Bench
@@ -169,7 +170,8 @@ def run_job(study: Bench) -> Job[RunOutcome]:
 
 
 def _adapt_lacks(study: Bench) -> str:
-    classes = {a.class_name for a in study.annotations if a.class_name is not None}
+    named = {a.class_name for a in study.annotations if a.class_name is not None}
+    classes = {name for name in named if not is_tissue_class(name)}
     if len(classes) < 2:
         return "draw regions of at least two classes"
     if not any(a.is_control for a in study.annotations):

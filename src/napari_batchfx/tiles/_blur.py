@@ -1,4 +1,4 @@
-"""Parts out of focus: fine detail weak against the contrast, measured near 1 um a pixel."""
+"""Parts out of focus: edges wide for their contrast, measured near 1 um a pixel."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ Mask = NDArray[np.bool_]
 
 PIXEL_UM = 1.0
 WINDOW_UM = 64.0
-# Sharpness is only judged where there is something to see: variance of grey levels.
-LEAST_VARIANCE = 25.0
+# Noise of the camera is not sharpness: what is finer than this, um (Gaussian), is smoothed away before.
+NOISE_UM = 0.7
+# Sharpness is only judged where there is something to see: mean squared gradient, grey levels a um, squared.
+LEAST_GRADIENT = 1.0
 LEAST_TISSUE = 0.25
-# Blurred: an eighth of the slide's own median sharpness, held between what tissue never goes below in focus
-# (0.2 on the softest of thirty fields) and what it never reaches blurred by 2 um (0.06 in the median).
-SHARE_OF_MEDIAN = 1 / 8
-BOUNDS = (0.06, 0.12)
+# Blurred: a third of the slide's own median sharpness, held between bounds. Measured: 99 of 100 windows of
+# fields in focus are above 0.67 (0.47 with forty soft ones among them); blurred by 2 um, 95 of 100 are below
+# 0.45, by 3 um below 0.32, with noise of 1.5 grey levels and JPEG alike.
+SHARE_OF_MEDIAN = 1 / 3
+BOUNDS = (0.36, 0.46)
 # Windows read at most, and stored pixels read at most: more tissue is sampled on a coarser lattice.
 MOST_WINDOWS = 6000
 MOST_PIXELS = 60e6
@@ -39,7 +42,7 @@ class Sharpness:
     Parameters
     ----------
     values : ndarray of float32, (rows, cols)
-        Variance of the Laplacian over the variance of the grey levels; NaN where it wasn't judged.
+        Mean squared Laplacian over mean squared gradient; NaN where it wasn't judged.
     window_um : float
         Side of the square that a value stands for.
     """
@@ -148,7 +151,10 @@ def _read_block(
 
 
 def window_sharpness(gray: Field, window: int) -> Field:
-    """Variance of the Laplacian over the variance, float32 (rows, cols); NaN below the least variance.
+    """Mean squared Laplacian over mean squared gradient, float32 (rows, cols); NaN where all is flat.
+
+    Both count the same edges, whatever their contrast, so that one strong step (tissue against glass) says as
+    much as many weak ones. For edges of Gaussian width s the ratio falls as 1 / s^2.
 
     Parameters
     ----------
@@ -160,12 +166,14 @@ def window_sharpness(gray: Field, window: int) -> Field:
     from scipy import ndimage
 
     rows, cols = gray.shape[0] // window, gray.shape[1] // window
+    smooth = ndimage.gaussian_filter(gray, NOISE_UM / PIXEL_UM)
 
-    def variance(values: Field) -> Field:
-        parts = values.reshape(rows, window, cols, window)
-        result: Field = parts.var(axis=(1, 3))
+    def mean(values: Field) -> Field:
+        result: Field = values.reshape(rows, window, cols, window).mean(axis=(1, 3))
         return result
 
-    contrast, detail = variance(gray), variance(ndimage.laplace(gray))
-    ratio = detail / np.maximum(contrast, 1e-6)
-    return np.where(contrast >= LEAST_VARIANCE, ratio, np.nan).astype(np.float32)
+    down, across = (np.gradient(smooth, axis=axis) for axis in (0, 1))
+    gradient = mean(down * down + across * across)
+    detail = mean(ndimage.laplace(smooth) ** 2)
+    ratio = detail / np.maximum(gradient, 1e-6)
+    return np.where(gradient >= LEAST_GRADIENT, ratio, np.nan).astype(np.float32)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_batchfx.tiles._gaussian import gaussian
+
 if TYPE_CHECKING:
     from napari_batchfx.tiles.overview import Overview
 
@@ -110,14 +112,13 @@ def _blur(values: Field, sigma_um: float, overview: Overview) -> Field:
     """Gaussian; a wide one on means of blocks, where it is as good and takes no time."""
     from scipy import ndimage
 
-    sigma = np.array([sigma_um / m for m in overview.mpp])
-    step = int(min(sigma) // 4)
+    sy, sx = (sigma_um / m for m in overview.mpp)
+    step = int(min(sy, sx) // 4)
     if step < 2:
-        result: Field = ndimage.gaussian_filter(values, sigma)
-        return result
+        return gaussian(values, (sy, sx))
     h, w = values.shape
     padded = np.pad(values, ((0, -h % step), (0, -w % step)), mode="edge")
     small = padded.reshape(padded.shape[0] // step, step, -1, step).mean(axis=(1, 3))
-    small = ndimage.gaussian_filter(small, sigma / step)
+    small = gaussian(small, (sy / step, sx / step))
     wide: Field = ndimage.zoom(small, step, order=1, grid_mode=True, mode="nearest")[:h, :w]
     return wide

@@ -74,10 +74,10 @@ def _rules(od: Field, overview: Overview) -> list[tuple[Mask, Mask]]:
     red_too = (g > 0.2) & (b > 0.65 * g) & (b < 1.6 * g) & (r < 0.4 * g)
     green = (r > 0.25) & (g < 0.6 * r) & (g < 0.75 * b)
     green_too = (r > 0.12) & (g < 0.75 * r) & (g < 0.95 * b)
-    blue = (r > 0.5) & (g > 0.3) & (b < 0.25 * r) & (g < r)
+    blue = (r > 0.25) & (g > 0.2) & (b < 0.35 * r) & (g < r)
     blue_too = (r > 0.25) & (b < 0.45 * r) & (g < 1.05 * r)
     low, high = od.min(axis=2), od.max(axis=2)
-    black = (low > 0.55) & (high < 1.35 * low) & ~_padding(overview)
+    black = (low > 0.4) & (high < 1.3 * low) & ~_padding(overview)
     black_too = (low > 0.35) & (high < 1.6 * low)
     return [(red, red_too), (green, green_too), (blue, blue_too), (black, black_too)]
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_batchfx.tiles._gaussian import gaussian
+
 if TYPE_CHECKING:
     from napari_batchfx.tiles.overview import Overview
 
@@ -28,6 +30,7 @@ LIGHT_FLOOR = 0.02
 LIGHT_CEILING = 0.25
 # Uneven light and dirty glass are grey and smooth; tissue has a colour or a texture.
 LEAST_COLOUR = 0.006
+MOST_COUNTED = 2**20
 LEAST_TEXTURE = 0.01
 
 
@@ -99,8 +102,6 @@ class TissueFields:
         return made
 
     def _smooth(self, smooth_um: float, without_pen: bool) -> Smoothed:
-        from scipy import ndimage
-
         gray, colour, pen = self._density
         excluded = self.never | pen if without_pen and pen is not None else self.never
         sigma = (smooth_um / self.overview.mpp[0], smooth_um / self.overview.mpp[1])
@@ -108,11 +109,11 @@ class TissueFields:
         # weighted by what counts, so that pen and padding don't bleed into their surroundings
         weight = np.float32(1.0)
         if any_excluded:
-            weight = ndimage.gaussian_filter((~excluded).astype(np.float32), sigma) + np.float32(1e-6)
+            weight = gaussian((~excluded).astype(np.float32), sigma) + np.float32(1e-6)
 
         def smooth(values: Field) -> Field:
             source = np.where(excluded, np.float32(0), values) if any_excluded else values
-            result: Field = ndimage.gaussian_filter(source, sigma)
+            result: Field = gaussian(source, sigma)
             result /= weight
             return result
 
@@ -162,7 +163,8 @@ def fill_holes(mask: Mask, below_pixels: float, closed: Mask) -> Mask:
 
 
 def _otsu_log(density: Field) -> float:
-    """Otsu's threshold on the logarithm of densities 0.001 to 2, over 256 bins."""
+    """Otsu's threshold on the logarithm of densities 0.001 to 2, over 256 bins; of a million at most."""
+    density = density.ravel()[:: max(1, density.size // MOST_COUNTED)]
     counts, edges = np.histogram(np.log10(np.clip(density, 1e-3, 2.0)), bins=256, range=(-3.0, 0.31))
     middle = (edges[:-1] + edges[1:]) / 2
     weight = np.cumsum(counts)

@@ -197,9 +197,7 @@ def _missing(slide: Slide, shape: tuple[int, ...], size: tuple[float, float]) ->
     return mask
 
 
-def polygon_mask(
-    polygons_um: Iterable[ArrayLike], shape: tuple[int, int], mpp: tuple[float, float]
-) -> Mask:
+def polygon_mask(polygons_um: Iterable[ArrayLike], shape: tuple[int, int], mpp: tuple[float, float]) -> Mask:
     """Return the pixels whose centre lies in any of some polygons (even-odd rule), bool ``shape``.
 
     Parameters

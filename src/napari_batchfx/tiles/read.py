@@ -14,7 +14,7 @@ from PIL import Image
 
 from napari_batchfx.tiles.grid import Cells, TileGrid
 
-__all__ = ["default_workers", "iter_tiles", "read_tile", "read_tiles"]
+__all__ = ["damaged_tiles", "default_workers", "iter_tiles", "read_tile", "read_tiles"]
 
 Rgb = NDArray[np.uint8]
 # Rounding of a position that is whole but for floating point, in pixels.
@@ -46,6 +46,18 @@ def read_tile(grid: TileGrid, row: int, col: int) -> Rgb:
     >>> tile.shape, int(tile.mean())
     ((100, 100, 3), 200)
     """
+    size = grid.size_px
+    bounds, box = _footprint(grid, row, col)
+    region = grid.slide.read(grid.level, *bounds)
+    if box is None:
+        return region
+    return np.asarray(Image.fromarray(region).resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def _footprint(
+    grid: TileGrid, row: int, col: int
+) -> tuple[tuple[int, int, int, int], tuple[float, float, float, float] | None]:
+    """Return the pixels (y, x, h, w) of ``grid.level`` that make a tile, and the box in them to resample."""
     slide, size = grid.slide, grid.size_px
     dy, dx = slide.levels[grid.level].downsample
     my, mx = grid.slide_mpp[0] * dy, grid.slide_mpp[1] * dx
@@ -56,14 +68,47 @@ def read_tile(grid: TileGrid, row: int, col: int) -> Rgb:
     # resample
     same = max(abs(sy - 1), abs(sx - 1)) * size < 0.01
     if same and abs(y0 - top) < WHOLE and abs(x0 - left) < WHOLE:
-        return slide.read(grid.level, top, left, size, size)
+        return (top, left, size, size), None
     h, w = size * sy, size * sx
     margin_y, margin_x = (math.ceil(2 * max(s, 1.0)) + 1 for s in (sy, sx))
     top, left = math.floor(y0) - margin_y, math.floor(x0) - margin_x
     bottom, right = math.ceil(y0 + h) + margin_y, math.ceil(x0 + w) + margin_x
-    region = slide.read(grid.level, top, left, bottom - top, right - left)
     box = (x0 - left, y0 - top, x0 - left + w, y0 - top + h)
-    return np.asarray(Image.fromarray(region).resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return (top, left, bottom - top, right - left), box
+
+
+def damaged_tiles(grid: TileGrid, cells: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which tiles are made of pixels that were found damaged; known once they were read.
+
+    A tile's filter reaches a few pixels beyond its edge, so a tile beside a damaged one may count, too.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        Where tiles lie.
+    cells : int, (n, 2)
+        Rows and columns.
+
+    Returns
+    -------
+    ndarray of bool, (n,)
+        Such tiles show flat grey in part or all over; they are left out of features.
+
+    Examples
+    --------
+    >>> from napari_batchfx.slides import open_slide, write_pyramid
+    >>> from napari_batchfx.tiles import TileGrid
+    >>> _ = write_pyramid("a.tif", np.full((500, 700, 3), 200, np.uint8), mpp=0.25, compression="deflate")
+    >>> with open_slide("a.tif") as slide:
+    ...     damaged_tiles(TileGrid(slide, size_px=100, mpp=0.5), [(0, 0), (1, 2)]).tolist()
+    [False, False]
+    """
+    array = grid.check(cells)
+    out = np.zeros(len(array), bool)
+    if grid.slide.damage:
+        for index, (row, col) in enumerate(array.tolist()):
+            out[index] = grid.slide.damaged_in(grid.level, *_footprint(grid, row, col)[0])
+    return out
 
 
 def read_tiles(grid: TileGrid, cells: ArrayLike, *, workers: int | None = None) -> Rgb:
