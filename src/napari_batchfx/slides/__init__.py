@@ -1,6 +1,7 @@
 """Open a whole-slide image: levels, pixel size, vendor and scanner, colour profile; lazily."""
 
 from napari_batchfx.errors import SlideError
+from napari_batchfx.slides._pixels import PENDING_RGB
 from napari_batchfx.slides.alignment import (
     Alignment,
     alignment_from_points,
@@ -28,6 +29,7 @@ from napari_batchfx.slides.write import write_pyramid
 
 __all__ = [
     "MISSING_RGB",
+    "PENDING_RGB",
     "Alignment",
     "Damage",
     "DamagedTile",

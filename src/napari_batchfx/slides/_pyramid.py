@@ -57,5 +57,6 @@ class _LevelArray:
         rows, cols, *rest = key if isinstance(key, tuple) else (key, slice(None))
         y0, y1, _ = rows.indices(self.shape[0])
         x0, x1, _ = cols.indices(self.shape[1])
-        region = self._slide._read(self._level, y0, x0, y1 - y0, x1 - x0, quickly=self._quickly)
+        place = (self._level, y0, x0, y1 - y0, x1 - x0)
+        region = self._slide._read(*place, quickly=True) if self._quickly else self._slide.read(*place)
         return region[(slice(None, None, rows.step), slice(None, None, cols.step), *rest)]
