@@ -17,6 +17,15 @@ def etag(name, content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of a client that has hung up, which some tests are about."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass
+
+
 class HubServer:
     """Serves ``{"org/name": {"config.json": bytes}}``; those in ``gated`` want a token.
 
@@ -141,8 +150,7 @@ class HubServer:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.cdn = f"http://localhost:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

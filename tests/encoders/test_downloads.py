@@ -19,7 +19,7 @@ from napari_batchfx.encoders.weights import from_hub_job
 from napari_batchfx.errors import Cancelled, EncoderError
 from napari_batchfx.jobs import run
 
-from .hub_server import COMMIT, HubServer
+from .hub_server import COMMIT, HubServer, QuietServer
 
 WEIGHTS = np.random.default_rng(5).bytes(1_500_000)
 FILES = {"config.json": b'{"architecture": "test_vit"}', "model.safetensors": WEIGHTS}
@@ -323,7 +323,7 @@ def test_a_file_that_rotted_on_the_disk(hub):
 def test_a_certificate_that_nobody_trusts(use_hub, tmp_path):
     """As behind a hospital's firewall: told apart from a dead line, for the question and for the download."""
     import ssl
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from http.server import BaseHTTPRequestHandler
 
     if not shutil.which("openssl"):
         pytest.skip("no openssl to make a certificate with")
@@ -335,7 +335,7 @@ def test_a_certificate_that_nobody_trusts(use_hub, tmp_path):
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server = QuietServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
@@ -388,6 +388,27 @@ def test_a_row_whose_repository_holds_a_bare_checkpoint(use_hub, tmp_path):
     with torch.inference_mode():
         expected = whole.forward_features(torch.from_numpy(values).float().permute(0, 3, 1, 2))[:, 0].numpy()
     np.testing.assert_allclose(encoder.embed(tiles), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_in_several_pieces(use_hub):
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    files = {
+        "config.json": FILES["config.json"],
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        "model-00001-of-00002.safetensors": WEIGHTS[:900_000],
+        "model-00002-of-00002.safetensors": WEIGHTS[900_000:],
+    }
+    server = HubServer({"org/split": files, "org/torn": dict(list(files.items())[:3])})
+    try:
+        use_hub(server.url)
+        assert ask("org/split").size_bytes == len(WEIGHTS)
+        run(download("hf-hub:org/split"))
+        assert is_cached("org/split")
+        with pytest.raises(EncoderError, match="lacks model-00002-of-00002"):
+            run(download("hf-hub:org/torn"))
+        assert not is_cached("org/torn")
+    finally:
+        server.close()
 
 
 def test_the_commands(hub, monkeypatch, capsys):

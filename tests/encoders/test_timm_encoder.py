@@ -264,6 +264,16 @@ class TestRefusals:
         with pytest.raises(EncoderError, match="damaged"):
             load(tmp_path / "torn.pt")
 
+    @pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:'torch.load' received"
+    )
+    def test_a_torchscript_program(self, tmp_path):
+        import torch
+
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "net.pt")
+        with pytest.raises(EncoderError, match=r"net\.pt: a TorchScript program.*state_dict"):
+            load(tmp_path / "net.pt")
+
     def test_a_git_lfs_pointer(self, tmp_path, model):
         folder = save(model, tmp_path / "tiny")
         (folder / "model.safetensors").write_text(

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from napari_batchfx.encoders import EncoderSpec, describe, load
 from napari_batchfx.encoders.making import make as make_encoder
@@ -23,6 +24,7 @@ SIZES = {
 }
 MORE = {"vit": {"intermediate_size": 64}, "dinov2": {"mlp_ratio": 2, "use_swiglu_ffn": True}}
 MORE["dinov2_with_registers"] = MORE["dinov2"] | {"num_register_tokens": 4}
+MORE["dinov3_vit"] = {"intermediate_size": 64, "num_register_tokens": 4}
 MEAN, STD = [0.7, 0.57, 0.72], [0.195, 0.23, 0.18]
 OPTIONS = {"device": "cpu", "precision": "auto", "assembly": None, "mpp": None, "threads": None}
 
@@ -75,11 +77,11 @@ def tokens(model, tiles):
         return model(pixel_values=torch.from_numpy(values).permute(0, 3, 1, 2)).last_hidden_state.numpy()
 
 
-@pytest.mark.parametrize("kind", ["vit", "dinov2", "dinov2_with_registers"])
+@pytest.mark.parametrize("kind", list(MORE))
 def test_vectors_are_put_together_by_hand(tmp_path, tiles, kind):
     model = make(kind, tmp_path)
     hidden = tokens(model, tiles)
-    prefix = 5 if kind == "dinov2_with_registers" else 1
+    prefix = 1 + MORE[kind].get("num_register_tokens", 0)
     assert hidden.shape == (6, prefix + 16, DIM)
     cls, mean = hidden[:, 0], hidden[:, prefix:].mean(1)
     close = {"rtol": 1e-4, "atol": 1e-5}
@@ -122,6 +124,60 @@ def test_a_row_that_reads_foreign_code_as_a_plain_model(tmp_path, tiles):
         load(tmp_path)  # without a row nothing says that a plain model would do
 
 
+# names of a layer's tensors as histai/hibou-b publishes them (model.safetensors, commit 5cc6343)
+LAYER = {
+    *(f"{part}.{kind}" for kind in ("weight", "bias") for part in (
+        "norm1", "norm2", "attention.attention.query", "attention.attention.key", "attention.attention.value",
+        "attention.output.dense", "mlp.weights_in", "mlp.weights_out")),
+    "layer_scale1.lambda1", "layer_scale2.lambda1",
+}  # fmt: skip
+
+
+def test_another_implementation_gives_the_same_numbers(tmp_path, tiles):
+    """The same tensors in timm's own vision transformer, an independent implementation of the network."""
+    import timm
+    import torch
+    from timm.models.vision_transformer import VisionTransformer
+
+    make("dinov2_with_registers", tmp_path)
+    published = load_file(tmp_path / "model.safetensors")
+    own = {k.removeprefix("encoder.layer.0.") for k in published if k.startswith("encoder.layer.0.")}
+    assert own == LAYER
+    state = {
+        # timm has no position for the class token here: it is added once and for all
+        "cls_token": published["embeddings.cls_token"] + published["embeddings.position_embeddings"][:, :1],
+        "pos_embed": published["embeddings.position_embeddings"][:, 1:],
+        "reg_token": published["embeddings.register_tokens"],
+    }
+    for kind in ("weight", "bias"):
+        state[f"patch_embed.proj.{kind}"] = published[f"embeddings.patch_embeddings.projection.{kind}"]
+        state[f"norm.{kind}"] = published[f"layernorm.{kind}"]
+        for i in range(2):
+            here, there = f"encoder.layer.{i}.", f"blocks.{i}."
+            qkv = [published[f"{here}attention.attention.{n}.{kind}"] for n in ("query", "key", "value")]
+            state[f"{there}attn.qkv.{kind}"] = torch.cat(qkv)
+            for a, b in (
+                ("norm1", "norm1"), ("norm2", "norm2"), ("attention.output.dense", "attn.proj"),
+                ("mlp.weights_in", "mlp.fc1"), ("mlp.weights_out", "mlp.fc2"),
+            ):  # fmt: skip
+                state[f"{there}{b}.{kind}"] = published[f"{here}{a}.{kind}"]
+            state[f"{there}ls1.gamma"] = published[f"{here}layer_scale1.lambda1"]
+            state[f"{there}ls2.gamma"] = published[f"{here}layer_scale2.lambda1"]
+    twin = VisionTransformer(
+        img_size=PX, patch_size=PATCH, embed_dim=DIM, depth=2, num_heads=2, init_values=1.0, num_classes=0,
+        mlp_ratio=len(state["blocks.0.mlp.fc1.bias"]) / DIM, mlp_layer=timm.layers.SwiGLUPacked, act_layer=torch.nn.SiLU,
+        reg_tokens=4, no_embed_class=True,
+    ).eval()  # fmt: skip
+    twin.load_state_dict(state, strict=True)
+    values = (tiles / 255 - np.array(MEAN)) / np.array(STD)
+    with torch.inference_mode():
+        hidden = twin.forward_features(torch.from_numpy(values).float().permute(0, 3, 1, 2)).numpy()
+    expected = np.concatenate([hidden[:, 0], hidden[:, 5:].mean(1)], 1)
+    np.testing.assert_allclose(
+        load(tmp_path, assembly="cls+mean").embed(tiles), expected, rtol=1e-3, atol=1e-4
+    )
+
+
 def test_rows_are_compared_with_the_processor(tmp_path):
     make("dinov2_with_registers", tmp_path)
     files = from_folder(tmp_path)
@@ -152,6 +208,27 @@ def test_without_a_processor_the_row_fills_in(tmp_path, tiles):
     np.testing.assert_allclose(encoder.embed(tiles), tokens(model, tiles)[:, 0], rtol=1e-4, atol=1e-5)
 
 
+def test_weights_in_several_pieces(tmp_path, tiles):
+    whole, split = tmp_path / "whole", tmp_path / "split"
+    whole.mkdir()
+    model = make("dinov2", whole)
+    model.save_pretrained(split, max_shard_size="40KB")
+    assert len(list(split.glob("model-0*.safetensors"))) > 1
+    (split / "preprocessor_config.json").write_bytes((whole / "preprocessor_config.json").read_bytes())
+    one, several = load(whole), load(split)
+    np.testing.assert_array_equal(one.embed(tiles), several.embed(tiles))
+    assert describe(split).size_bytes == sum(p.stat().st_size for p in split.glob("*.safetensors"))
+    key = several.key
+    piece = sorted(split.glob("model-0*.safetensors"))[-1]
+    state = load_file(piece)
+    save_file({k: v + 1 for k, v in state.items()}, piece)
+    assert load(split).key != key
+    index = split / "model.safetensors.index.json"
+    index.write_text("{}")
+    with pytest.raises(EncoderError, match="no index of weights"):
+        load(split)
+
+
 def test_a_classifier_keeps_its_head(tmp_path, tiles):
     import torch
 
@@ -165,8 +242,6 @@ def test_a_classifier_keeps_its_head(tmp_path, tiles):
 
 
 def test_refusals(tmp_path):
-    from safetensors.torch import load_file, save_file
-
     make("dinov2", tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     name = "encoder.layer.1.norm1.weight"

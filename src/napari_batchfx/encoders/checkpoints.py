@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 from napari_batchfx.errors import EncoderError
 
-__all__ = ["CHECKPOINTS", "file_hash", "named_architecture", "read_state", "state_hash"]
+__all__ = ["CHECKPOINTS", "INDEX", "file_hash", "named_architecture", "pieces", "read_state", "state_hash"]
 
 #: Suffixes of torch's own files, which are pickles.
 CHECKPOINTS = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".tar"}
+
+#: How the index of weights in several pieces ends.
+INDEX = ".safetensors.index.json"
 
 # where training programs keep the weights, in order of preference
 _INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "teacher", "net", "weights", "params")
@@ -31,10 +35,24 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.name.endswith(INDEX):
+        return {k: v for piece in pieces(path) for k, v in read_state(path.with_name(piece)).items()}
     state = _tensors(read_checkpoint(path))
     if not state:
         raise EncoderError(f"{path.name}: holds no weights by name (a state_dict is needed).")
     return state
+
+
+def pieces(index: Path) -> list[str]:
+    """Names of the files that an index of weights in several pieces lists."""
+    try:
+        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise EncoderError(
+            f"{index.name}: no index of weights in several pieces; download or copy it again."
+        ) from error
+    # plain names in the same folder, whatever the index says
+    return sorted({Path(str(name)).name for name in names})
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -80,6 +98,11 @@ def read_checkpoint(path: Path) -> Any:
             "with safetensors.torch.save_file and load that."
         ) from error
     except Exception as error:  # torch passes on whatever a damaged file sets off
+        if "TorchScript" in str(error):
+            raise EncoderError(
+                f"{path.name}: a TorchScript program, which would have to run, so it wasn't opened; save the "
+                "model's state_dict() with safetensors.torch.save_file and load that."
+            ) from error
         raise EncoderError(f"{path.name}: damaged or no torch checkpoint; copy it again.") from error
 
 
@@ -140,7 +163,10 @@ def named_architecture(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hex."""
+    """SHA-256 of a file, hex; of weights in several pieces that of the pieces' own."""
+    if path.name.endswith(INDEX):
+        digests = [file_hash(path.with_name(piece)) for piece in pieces(path)]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_batchfx.encoders.checkpoints import INDEX, pieces
 from napari_batchfx.encoders.downloading import download_job
 from napari_batchfx.encoders.hub_errors import explained, offline_error
 from napari_batchfx.errors import EncoderError
@@ -40,9 +41,12 @@ def is_cached(hub_id: str, weights_file: str = "") -> bool:
     """Whether a repository's weights are on this machine, and its configuration where it has one."""
     if weights_file:
         return cached_file(hub_id, weights_file) is not None
-    return cached_file(hub_id, "config.json") is not None and any(
-        cached_file(hub_id, name) is not None for name in WEIGHT_FILES
-    )
+    if cached_file(hub_id, "config.json") is None:
+        return False
+    if any(cached_file(hub_id, name) is not None for name in WEIGHT_FILES):
+        return True
+    index = cached_file(hub_id, f"model{INDEX}")
+    return index is not None and all(cached_file(hub_id, piece) is not None for piece in pieces(index))
 
 
 def fetch(hub_id: str, filename: str, *, title: str = "") -> Path | None:
@@ -100,7 +104,7 @@ def fetch_job(hub_id: str, filename: str, *, title: str = "") -> Job[Path | None
     return (yield from download_job(url, facts, repo, filename, revision, shown))
 
 
-def ask(hub_id: str, title: str = "") -> HubFacts:
+def ask(hub_id: str, title: str = "", weights_file: str = "") -> HubFacts:
     """Size of the weights, licence and gating of a repository, from the hub.
 
     Raises
@@ -119,7 +123,11 @@ def ask(hub_id: str, title: str = "") -> HubFacts:
     except Exception as error:  # the HTTP library raises many kinds: all become one sentence
         raise explained(error, shown, repo, revision) from error
     sizes = {s.rfilename: s.size for s in info.siblings or []}
-    found = [sizes[name] for name in WEIGHT_FILES if sizes.get(name)]
+    wanted = (weights_file,) if weights_file else WEIGHT_FILES
+    found = [sizes[name] for name in wanted if sizes.get(name)]
+    split = [size or 0 for name, size in sizes.items() if name.startswith("model-0")]
+    if not found and split:  # weights in several pieces
+        found = [sum(split)]
     card = info.card_data
     licence = str(getattr(card, "license_name", None) or getattr(card, "license", None) or "unknown")
     return HubFacts(bool(info.gated), licence, found[0] if found else None)

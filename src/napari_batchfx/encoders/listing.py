@@ -99,7 +99,7 @@ def describe(name: str | os.PathLike[str], *, ask_hub: bool = False) -> EncoderC
     spec = find_spec(text)
     if spec is not None:
         card = _of_spec(spec, revision=text.partition("@")[2])
-        return _ask(card, spec.hub_id) if ask_hub else card
+        return _ask(card, spec.hub_id, spec.weights_file) if ask_hub else card
     if is_path(text):
         return _of_path(Path(text).expanduser())
     if text.startswith(("hf-hub:", "hf_hub:")):
@@ -195,7 +195,7 @@ def _of_path(path: Path) -> EncoderCard:
         path.name if path.is_dir() else path.stem,
         source=path.name,
         licence=str(licence),
-        size_bytes=files.weights.stat().st_size,
+        size_bytes=sum(f.stat().st_size for f in files.weight_files),
         cached=True,
         mpp=float(extra.get("mpp", 0.5)),
         assembly=str(extra.get("assembly", "")),
@@ -258,11 +258,11 @@ def _facts(library: str, pretrained: Any, config: Any) -> dict[str, Any]:
     return facts
 
 
-def _ask(card: EncoderCard, hub_id: str) -> EncoderCard:
+def _ask(card: EncoderCard, hub_id: str, weights_file: str = "") -> EncoderCard:
     """The card with what the hub says now."""
     from napari_batchfx.encoders.hub import ask
 
-    facts = ask(hub_id, card.title)
+    facts = ask(hub_id, card.title, weights_file)
     size = facts.size_bytes
     return dataclasses.replace(
         card,

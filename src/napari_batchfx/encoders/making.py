@@ -25,7 +25,8 @@ def make(
 ) -> Encoder:
     """The encoder of ``files``, checked against its row of the registry where it has one."""
     digest = file_hash(files.weights)
-    check_cached(files.weights, digest, name)
+    for path in files.weight_files:
+        check_cached(path, digest if path is files.weights else file_hash(path), name)
     if files.library == "transformers":
         from napari_batchfx.encoders.transformers_model import build_transformers
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_batchfx.encoders.checkpoints import CHECKPOINTS, damaged, named_architecture
+from napari_batchfx.encoders.checkpoints import CHECKPOINTS, INDEX, damaged, named_architecture, pieces
 from napari_batchfx.encoders.hub import WEIGHT_FILES, fetch_job
 from napari_batchfx.encoders.registry import EncoderSpec
 from napari_batchfx.errors import EncoderError
@@ -54,6 +54,13 @@ class ModelFiles:
     library: str = "timm"
     config: Mapping[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The files that hold the numbers: one, or several pieces."""
+        if self.weights.name.endswith(INDEX):
+            return tuple(self.weights.with_name(piece) for piece in pieces(self.weights))
+        return (self.weights,)
 
 
 def parse_config(config: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -123,7 +130,7 @@ def from_folder(folder: Path) -> ModelFiles:
         )
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        found = sorted(folder.glob("*.safetensors"))
+        found = sorted(folder.glob(f"*{INDEX}")) or sorted(folder.glob("*.safetensors"))
         if not found:
             found = sorted(p for p in folder.iterdir() if p.suffix in CHECKPOINTS)
         if len(found) > 1:
@@ -229,6 +236,12 @@ def from_hub_job(hub_id: str, title: str, spec: EncoderSpec | None = None) -> Jo
         weights = yield from fetch_job(hub_id, name, title=title)
         if weights is not None:
             return _files(hub_id, config, title, weights, processor)
+    index = yield from fetch_job(hub_id, f"model{INDEX}", title=title)
+    if index is not None:
+        for piece in pieces(index):
+            if (yield from fetch_job(hub_id, piece, title=title)) is None:
+                raise EncoderError(f"{title}: {hub_id} lacks {piece}, one of the pieces of its weights.")
+        return _files(hub_id, config, title, index, processor)
     raise EncoderError(
         f"{title}: {hub_id} publishes no {' and no '.join(names)}, so there are no weights that could be "
         "loaded."
