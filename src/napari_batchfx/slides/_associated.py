@@ -1,4 +1,4 @@
-"""Label, macro and thumbnail images, decoded only when one is asked for by name: they may show a patient's name."""
+"""Label, macro and thumbnail images: decoded only when asked for by name, they may show a patient's name."""
 
 from __future__ import annotations
 

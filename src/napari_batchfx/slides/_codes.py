@@ -1,7 +1,8 @@
 """What a coded tile says of itself, read before a decoder allocates for it; and whether it is whole.
 
-Decoders believe the header inside of the tile: a JPEG of 200 bytes that says 65,500 x 65,500 px takes 12 GB and half
-a minute. And libjpeg fills what is missing with grey without a word. Both are told here from the bytes alone.
+Decoders believe the header inside of the tile: a JPEG of 200 bytes that says 65,500 x 65,500 px takes 12 GB
+and half a minute. And libjpeg fills what is missing with grey without a word. Both are told here from the
+bytes alone.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ MAX_PACKETS = 2_000_000
 
 
 def stated_size(data: bytes, compression: int) -> tuple[int, int] | str | None:
-    """Return (height, width) that a tile's own header states, what is wrong with it, or None where it has none.
+    """Return (height, width) that a tile's own header states, what is wrong with it, or None if it has none.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def _jpeg2000_size(data: bytes) -> tuple[int, int] | str:
 
 
 def is_harmless_jpeg2000(data: bytes) -> bool:
-    """Whether the parts a JPEG 2000 tile is cut into stay countable: each costs memory, however few its bytes.
+    """Whether the parts a JPEG 2000 tile is cut into stay countable: each costs memory, whatever its bytes.
 
     ISO/IEC 15444-1 A.5.1 (SIZ: tiles, components) and A.6.1 (COD: layers, resolutions, precincts).
     """
@@ -191,8 +192,9 @@ def ends_early(
 ) -> str | None:
     """Say what tells that a JPEG or JPEG 2000 tile lost a part of its data, or None.
 
-    Decoders pass over a stretch of zero bytes, as a lost disk block or an unfinished download leaves it, and paint
-    noise; no encoder writes one. In tiles of an NDPI the header is kept elsewhere, ``has_header`` is false.
+    Decoders pass over a stretch of zero bytes, as a lost disk block or an unfinished download leaves it, and
+    paint noise; no encoder writes one. In tiles of an NDPI the header is kept elsewhere, ``has_header`` is
+    false.
     """
     if compression in JPEG:
         start = data.find(b"\xff\xda") if has_header else 0
@@ -212,10 +214,11 @@ def ends_early(
 
 
 def _zeros_mean_flat(tables: bytes, data: bytes) -> bool:
-    """Whether zero bits code flat blocks here: the first code of an AC table is "end of block" (T.81, F.1.2.2).
+    """Whether zero bits code flat blocks here: the first code of every AC table is "end of block" (T.81).
 
-    So it is with optimised tables on very plain tiles, never with those of the standard's Annex K.
+    So it is with optimised tables on very plain tiles, not with that for luminance of the standard's Annex K.
     """
+    first = []
     for part in (tables, data):
         at = 2
         while at + 4 <= len(part) and part[at] == 0xFF and part[at + 1] != 0xDA:
@@ -223,8 +226,8 @@ def _zeros_mean_flat(tables: bytes, data: bytes) -> bool:
             if part[at + 1] == 0xC4:
                 inner, stop = at + 4, at + 2 + length
                 while inner + 17 < min(stop, len(part)):
-                    if part[inner] >> 4 == 1 and part[inner + 17] == 0:
-                        return True
+                    if part[inner] >> 4 == 1:
+                        first.append(part[inner + 17])
                     inner += 17 + sum(part[inner + 1 : inner + 17])
             at += 2 + max(2, length)
-    return False
+    return bool(first) and not any(first)

@@ -1,4 +1,4 @@
-"""One file held open: read at any place from many threads at once, and told apart from what takes its place."""
+"""One file held open: read anywhere from many threads at once, told apart from what takes its place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class SlideFile:
             self._seen = os.fstat(self.handle.fileno())
         except OSError as error:
             raise SlideError(
-                f"{self._name}: the file can't be read ({error.strerror or error}); check that you may read it."
+                f"{self._name}: the file can't be read ({error.strerror or error}); check that you may read "
+                "it."
             ) from error
         self.size = self._seen.st_size
         self._fd = self.handle.fileno()
@@ -66,8 +67,8 @@ class SlideFile:
             if self._is_closed:
                 raise SlideError(f"{self._name} is closed; open it again.")
             self._readers += 1
-        # a number of an open file may be given to the next file as soon as this one is closed: so it is closed by
-        # its last reader
+        # the number of an open file may be given to another as soon as this one is closed: so it is closed
+        # by its last reader
         try:
             data = self._read(offset, count)
         except OSError as error:

@@ -22,11 +22,11 @@ __all__ = ["PlainSource"]
 
 Rgb = NDArray[np.uint8]
 TILE = 512
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 #: Pillow holds 4 bytes a pixel and we 3: 110 MPix take 770 MB while the image is opened.
 MAX_PIXELS = 110_000_000
-#: A progressive JPEG also holds its coefficients, and every scan is a pass over all of them.
-MAX_PROGRESSIVE_PIXELS = 50_000_000
+#: A progressive JPEG also holds its coefficients, a WebP two more pictures; each scan is a pass over all.
+MAX_HEAVY_PIXELS = 50_000_000
 MAX_SCANNED_PIXELS = 600_000_000
 
 
@@ -101,9 +101,7 @@ def _decode(path: Path, name: str) -> tuple[Rgb, bytes | None]:
         raise SlideError(f"{name}: the image is damaged; copy or export it again.") from error
     except SlideError:
         raise
-    except (
-        Exception
-    ) as error:  # each of Pillow's plugins has its own exceptions (struct.error, IndexError ...)
+    except Exception as error:  # Pillow's plugins have their own exceptions (struct.error, IndexError)
         raise SlideError(
             f"{name}: the image is damaged or incomplete ({short(error)}); copy or export it again."
         ) from error
@@ -113,18 +111,18 @@ def _require_harmless(image: Image.Image, path: Path) -> None:
     """Refuse by the header what would take more than a gigabyte or many seconds; nothing is decoded yet."""
     n_pixels = image.width * image.height
     progressive = bool(image.info.get("progressive"))
-    if n_pixels > (MAX_PROGRESSIVE_PIXELS if progressive else MAX_PIXELS):
+    if n_pixels > (MAX_HEAVY_PIXELS if progressive or image.format == "WEBP" else MAX_PIXELS):
         raise SlideError(
-            f"{path.name}: it is too large for a plain image ({image.width:,} x {image.height:,} px); convert it to a "
-            "pyramidal TIFF."
+            f"{path.name}: it is too large for a plain image ({image.width:,} x {image.height:,} px); "
+            "convert it to a pyramidal TIFF."
         )
     if progressive:
         data = path.read_bytes()
         n_scans = data.count(b"\xff\xda")
         if n_scans > MAX_SCANS or n_scans * n_pixels > MAX_SCANNED_PIXELS:
             raise SlideError(
-                f"{path.name}: it is a JPEG in {n_scans:,} scans, which takes too long to read; save it as a plain JPEG "
-                "or a pyramidal TIFF."
+                f"{path.name}: it is a JPEG in {n_scans:,} scans, which takes too long to read; save it as a "
+                "plain JPEG or a pyramidal TIFF."
             )
 
 

@@ -36,11 +36,12 @@ class Source(Protocol):
     def tiles(self, level: int, row: int, col: int) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
         """Yield ((row, col), uint8 (h, w, 3)) of what one decoding gives, cropped to the image.
 
-        :class:`~napari_batchfx.slides.DamagedTile` where the pixels of that tile are bad and others may be good.
+        :class:`~napari_batchfx.slides.DamagedTile` where the pixels of that tile are bad and others may be
+        good.
         """
 
     def associated_image(self, name: str) -> NDArray[np.uint8]:
-        """Return a label, macro or thumbnail image, uint8 (h, w, 3); SlideError where there is none of that name."""
+        """Return a label, macro or thumbnail image, uint8 (h, w, 3); SlideError where there is none."""
 
     def is_unchanged(self) -> bool:
         """Whether the files are still those that were opened."""

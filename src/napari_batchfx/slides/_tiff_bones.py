@@ -1,8 +1,8 @@
 """The directories of a TIFF, walked and bounded before anything else reads the file.
 
-A hostile header can ask for gigabytes with a few bytes: pages that point back at one another, tags of four billion
-values, a picture of 4,294,967,295 px. What is counted here can't; everything behind it works on a file whose
-directories end, lie inside of the file and fit into memory.
+A hostile header can ask for gigabytes with a few bytes: pages that point back at one another, tags of four
+billion values, a picture of 4,294,967,295 px. What is counted here can't; everything behind it works on a
+file whose directories end, lie inside of the file and fit into memory.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from napari_batchfx.errors import SlideError
 
 __all__ = ["MAX_ENTRIES", "MAX_PAGES", "MAX_SEGMENT_PIXELS", "MAX_SIDE", "require_bones", "require_geometry"]
 
-#: Largest real slides have some dozen pages, focal stacks some hundred; a page takes about a millisecond to read.
+#: Real slides have some dozen pages, focal stacks some hundred; a page takes about a millisecond to read.
 MAX_PAGES = 1024
 #: Tags of one page; the baseline and all vendors together know about 200.
 MAX_TAGS = 512
-#: Tiles of all pages together: 6 million hold 1,000,000 x 1,000,000 px with its pyramid in tiles of 512 px, or
-#: 500,000 x 500,000 px in tiles of 256; an entry takes about 80 bytes while the file is opened.
+#: Tiles of all pages together: 6 million hold 1,000,000 x 1,000,000 px with its pyramid in tiles of 512 px,
+#: or 500,000 x 500,000 px in tiles of 256; an entry takes about 80 bytes while the file is opened.
 MAX_ENTRIES = 6_000_000
-#: All other tag values together, in bytes: descriptions, colour profiles, the XML of a Philips slide with its label.
+#: All other values together, in bytes: descriptions, colour profiles, a Philips XML with its label.
 MAX_TAG_BYTES = 64 * 2**20
 #: A glass slide is 75 mm: at 0.05 um a pixel that is 1,500,000 px.
 MAX_SIDE = 2_000_000
@@ -77,7 +77,7 @@ def require_bones(file: BinaryIO, name: str) -> None:
     Raises
     ------
     SlideError
-        If directories form a loop, there are too many, or their values don't fit into the file or into reason.
+        If directories form a loop, are too many, or their values don't fit into the file or into reason.
     """
     _Walk(file, name).run()
     file.seek(0)
@@ -197,7 +197,8 @@ class _Walk:
 
     def _damaged(self, what: str) -> SlideError:
         return SlideError(
-            f"{self._name}: the TIFF header is damaged or the file is incomplete ({what}); copy or export it again."
+            f"{self._name}: the TIFF header is damaged or the file is incomplete ({what}); copy or export it "
+            "again."
         )
 
 
@@ -224,19 +225,19 @@ def require_geometry(
     sh, sw = segment
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         raise SlideError(
-            f"{name}: its header says {width:,} x {height:,} px, which no slide has (at most {MAX_SIDE:,} px on a "
-            "side); copy or export it again."
+            f"{name}: its header says {width:,} x {height:,} px, which no slide has (at most {MAX_SIDE:,} px "
+            "on a side); copy or export it again."
         )
     if sh < 1 or sw < 1:
         raise SlideError(f"{name}: its tiles have no size ({sw} x {sh} px); copy or export it again.")
     if sh * sw > MAX_SEGMENT_PIXELS:
         raise SlideError(
-            f"{name}: its pixels are stored in pieces of {sw:,} x {sh:,} px, too large to be read piece by piece; "
-            "save it as a tiled pyramidal TIFF (QuPath, bfconvert, vips)."
+            f"{name}: its pixels are stored in pieces of {sw:,} x {sh:,} px, too large to be read piece by "
+            "piece; save it as a tiled pyramidal TIFF (QuPath, bfconvert, vips)."
         )
     needed = math.ceil(height / sh) * math.ceil(width / sw) * planes
     if n_entries < needed:
         raise SlideError(
-            f"{name}: {width:,} x {height:,} px need {needed:,} tiles, the file lists {n_entries:,}; copy or export "
-            "it again."
+            f"{name}: {width:,} x {height:,} px need {needed:,} tiles, the file lists {n_entries:,}; copy or "
+            "export it again."
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides._associated import decode_encoded, read_whole
+from napari_batchfx.slides._file import short
 from napari_batchfx.slides._layout import Layout
 from napari_batchfx.slides._segments import Segments
 from napari_batchfx.slides._stored import StoredLevel
@@ -46,7 +47,7 @@ class TiffSource:
         self._name = path.name
         self._tiff = Tiff(path)
         try:
-            layout = read_layout(self._tiff.pages, path.name)
+            layout = _layout(self._tiff.pages, path.name)
             self._segments: list[Segments] = []
             self._overlaps: list[tuple[int, int]] = []
             levels: list[StoredLevel] = []
@@ -71,7 +72,8 @@ class TiffSource:
         try:
             if min(shape) < 1 or shape[0] > page.height or shape[1] > page.width:
                 raise SlideError(
-                    f"{self._name}: its header states sizes that don't fit one another; copy or export it again."
+                    f"{self._name}: its header states sizes that don't fit one another; copy or export it "
+                    "again."
                 )
             segments = self._tiff.segments(page)
         except DamagedTile as error:
@@ -88,8 +90,8 @@ class TiffSource:
             return segments
         if is_main:
             raise SlideError(
-                f"{self._name}: the file is truncated, it ends before the first pixels of the slide; copy or export "
-                "it again."
+                f"{self._name}: the file is truncated, it ends before the first pixels of the slide; copy or "
+                "export it again."
             )
         return None
 
@@ -174,6 +176,18 @@ class TiffSource:
     def close(self) -> None:
         """Close the file; a thread that is reading finishes its tile first."""
         self._tiff.close()
+
+
+def _layout(pages: list[Page], name: str) -> Layout:
+    try:
+        return read_layout(pages, name)
+    except SlideError:
+        raise
+    except Exception as error:  # numbers and texts that no parser foresaw
+        raise SlideError(
+            f"{name}: what its header says about the scan makes no sense ({short(error)}); copy or export it "
+            "again."
+        ) from error
 
 
 def _stored(

@@ -112,8 +112,8 @@ class Tiff:
         found: list[Page] = []
         try:
             with tifffile.TiffFile(self.path) as tif:
-                for page in _walk(tif):
-                    found.append(page)
+                # what came before an error stays in the list
+                found.extend(_walk(tif))
         except SlideError:
             raise
         except (
@@ -122,9 +122,11 @@ class Tiff:
             # pages before a damaged one can be read
             if not found:
                 raise SlideError(
-                    f"{self.name}: the TIFF header is damaged or the file is incomplete ({short(error)}); copy "
-                    "or export it again."
+                    f"{self.name}: the TIFF header is damaged or the file is incomplete ({short(error)}); "
+                    "copy or export it again."
                 ) from error
+        # a page without pixels is no page, and parsers divide by its size
+        found = [page for page in found if min(page.height, page.width, page.samples, *page.segment) > 0]
         if not found:
             raise SlideError(
                 f"{self.name}: the TIFF file holds no image; it is probably incomplete. Copy it again."
