@@ -171,3 +171,33 @@ def test_a_path_is_opened_and_something_else_is_a_sentence(grid):
         embed(None, "colour-statistics")
     with pytest.raises(FeatureError, match="not int"):
         embed(grid.slide, 3)
+
+
+def test_damaged_tiles_are_left_out_counted_and_not_tried_again(tissue_file, tmp_path):
+    """A tile of the file is spoilt: the tiles on it have no vector; the others have the one they had before."""
+    import tifffile
+
+    path = tmp_path / "spoilt.tif"
+    path.write_bytes(tissue_file.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        offset, count = tif.pages[0].dataoffsets[1], tif.pages[0].databytecounts[1]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\x55" * count)
+    store, texts = FeatureStore(tmp_path / "features.zarr"), []
+    with open_slide(path) as slide, open_slide(tissue_file) as sound:
+        grid, model = TileGrid(slide, size_px=64, mpp=0.5), Counting()
+        cells = grid.all_cells()
+        # the file's second tile: columns 256 to 511, rows 0 to 255
+        bad = {(r, c) for r in range(4) for c in range(4, 8)}
+        table = embed(grid, model, cells=cells, store=store, on_progress=lambda p: texts.append(p.text()))
+        there = set(zip(table.obs["row"], table.obs["col"], strict=True))
+        assert there == {tuple(cell) for cell in cells.tolist()} - bad
+        assert table.uns["damaged_tiles"] == 16
+        assert any("(16 damaged tiles left out)" in text for text in texts)
+        expected = embed(TileGrid(sound, 64, 0.5), ColourStatistics(), cells=table.obs[["row", "col"]])
+        np.testing.assert_array_equal(table.X, expected.X)
+        # known now: the model sees none of them again
+        seen = model.seen
+        assert embed(grid, model, cells=cells, store=store).uns["damaged_tiles"] == 16
+        assert model.seen == seen

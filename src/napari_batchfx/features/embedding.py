@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_batchfx.slides import Slide
     from napari_batchfx.tiles import TileGrid
 
-__all__ = ["embed", "embed_job"]
+__all__ = ["embed", "embed_job", "whole_tiles"]
 
 SHOWN_AT_ONCE = 1024
 
@@ -68,7 +68,8 @@ def embed_job(
     Returns
     -------
     AnnData
-        One row for each cell asked for, in that order.
+        One row for each cell asked for, in that order. Tiles that touch damaged pixels are left out, here
+        and in the store; ``uns["damaged_tiles"]`` says how many.
 
     Examples
     --------
@@ -84,6 +85,8 @@ def embed_job(
     ...     run(embed_job(grid, encoder, cells=[(0, 0), (1, 1)], store=store)).n_obs
     2
     """
+    from napari_batchfx.tiles.read import damaged_tiles
+
     slide = grid.slide
     if meta is None:
         meta = SlideMeta(name=slide.name, scanner=slide.scanner or "", fingerprint=slide.fingerprint)
@@ -106,21 +109,55 @@ def embed_job(
             ticker.done, ticker.total, ticker.what, ticker.unit, None, EncodedBatch(some, entry.read(some))
         )
     todo = wanted[~have]
+    # known from an earlier reading: not read again
+    todo = todo[~damaged_tiles(grid, todo)]
     if len(todo):
         stored = ticker.done
+        n_damaged = 0
         job = encode(grid, encoder, todo, normalizer=normalizer, batch_size=batch_size, workers=workers)
         try:
             for progress in job:
                 batch = progress.partial
                 if batch is None:
                     continue
-                entry.append(batch.cells, batch.features)
-                yield Progress(
-                    stored + progress.done, ticker.total, ticker.what, ticker.unit, progress.rate, batch
-                )
+                whole = whole_tiles(grid, batch)
+                n_damaged += len(batch) - len(whole)
+                what = f"{ticker.what} ({n_damaged:,} damaged tiles left out)" if n_damaged else ticker.what
+                if len(whole):
+                    entry.append(whole.cells, whole.features)
+                yield Progress(stored + progress.done, ticker.total, what, ticker.unit, progress.rate, whole)
         finally:
             job.close()
-    return make_table(entry.read(wanted), wanted, grid, meta=meta, encoder=encoder, stain_key=stain_key)
+    there = wanted[entry.has(wanted)]
+    table = make_table(entry.read(there), there, grid, meta=meta, encoder=encoder, stain_key=stain_key)
+    table.uns["damaged_tiles"] = len(wanted) - len(there)
+    return table
+
+
+def whole_tiles(grid: TileGrid, batch: EncodedBatch) -> EncodedBatch:
+    """Leave out of a batch the tiles that were read with damaged pixels: their vectors describe grey.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The grid they were read from.
+    batch : EncodedBatch
+        Tiles that were just encoded.
+
+    Examples
+    --------
+    >>> from napari_batchfx.slides import open_slide, write_pyramid
+    >>> from napari_batchfx.tiles import TileGrid
+    >>> _ = write_pyramid("a.tif", np.full((300, 400, 3), 200, np.uint8), mpp=0.5, compression="deflate")
+    >>> with open_slide("a.tif") as slide:
+    ...     batch = EncodedBatch(np.array([[0, 0]]), np.zeros((1, 4), np.float32))
+    ...     len(whole_tiles(TileGrid(slide, size_px=64, mpp=0.5), batch))
+    1
+    """
+    from napari_batchfx.tiles.read import damaged_tiles
+
+    bad = damaged_tiles(grid, batch.cells)
+    return EncodedBatch(batch.cells[~bad], batch.features[~bad]) if bad.any() else batch
 
 
 def embed(

@@ -126,6 +126,7 @@ def _plan(recipe: Recipe, entry: SlideEntry, wanted: NDArray[np.integer[Any]] | 
 def _fill(plan: _Plan, recipe: Recipe, before: int, total: int, *, show: bool) -> Job[int]:
     """Encode what a slide lacks and store it batch by batch; its tiles are yielded with the slide's name."""
     from napari_batchfx.encoders import encode
+    from napari_batchfx.features import whole_tiles
 
     entry, place, what = plan.entry, plan.place, f"encoding {plan.entry.name}"
     for start in range(0, len(plan.stored), _BLOCK if show else max(1, len(plan.stored))):
@@ -146,6 +147,7 @@ def _fill(plan: _Plan, recipe: Recipe, before: int, total: int, *, show: bool) -
         for step in job:
             batch, partial = step.partial, None
             if batch is not None:
+                batch = whole_tiles(place.grid, batch)
                 place.array.append(batch.cells, batch.features)
                 partial = EncodedTiles(entry.name, entry.fingerprint, batch.cells, batch.features)
             yield Progress(before + step.done, total, what, step.unit, step.rate, partial)
