@@ -190,6 +190,13 @@ def test_cancel_while_the_bytes_come_and_while_the_line_is_dead(hub, use_hub):
     hub.faults[FILE] = [0] * 20
     with pytest.raises(Cancelled):
         run(fetch_job("org/tiny", FILE), None, iter([False, False, False, True]).__next__)
+    # a server that answers and then sends nothing: steps go on, so that one can stop
+    dead, steps = threading.Event(), []
+    hub.faults[FILE] = [("pause", 0, dead)]
+    with pytest.raises(Cancelled):
+        run(fetch_job("org/tiny", FILE), steps.append, lambda: len(steps) > 12)
+    assert steps[-1].done == steps[-5].done == seen[-1].done
+    dead.set()
     hub.faults.clear()
     hub.ranges.clear()
     assert fetch("org/tiny", FILE).read_bytes() == WEIGHTS

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -149,7 +151,10 @@ def _fill(blob: Path, url: str, facts: Any, filename: str, shown: str, repo: str
     while done < total or not part.is_file():
         before = done
         try:
-            for chunk, whole in _stream(url, done):
+            for chunk, whole in _polled(url, done):
+                if not chunk:  # nothing has come just now: a chance to stop
+                    yield DownloadProgress(done, total, what)
+                    continue
                 if whole:  # the server began anew: it can't resume
                     done, digest = 0, _Digest(str(facts.etag), total)
                     first = 0
@@ -189,6 +194,49 @@ class _Broken(Exception):
     def __init__(self, cause: Exception | None = None, status: int | None = None) -> None:
         super().__init__(str(cause))
         self.cause, self.status = cause, status
+
+
+def _polled(url: str, start: int) -> Iterator[tuple[bytes, bool]]:
+    """:func:`_stream` from a thread, with an empty chunk wherever nothing comes for a moment.
+
+    A line that has gone dead is only noticed after ten seconds; whoever stops the download needn't wait so
+    long. The thread is gone at the latest then.
+    """
+    waiting: queue.Queue[tuple[bytes, bool] | Exception | None] = queue.Queue(maxsize=8)
+    stop = threading.Event()
+
+    def put(item: tuple[bytes, bool] | Exception | None) -> None:
+        while not stop.is_set():
+            try:
+                return waiting.put(item, timeout=STEP_S)
+            except queue.Full:
+                continue
+
+    def read() -> None:
+        try:
+            for item in _stream(url, start):
+                put(item)
+                if stop.is_set():
+                    return
+            put(None)
+        except Exception as error:  # noqa: BLE001 - raised again where the chunks are taken
+            put(error)
+
+    threading.Thread(target=read, name="download", daemon=True).start()
+    try:
+        while True:
+            try:
+                item = waiting.get(timeout=STEP_S)
+            except queue.Empty:
+                yield b"", False
+                continue
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stop.set()
 
 
 def _stream(url: str, start: int) -> Iterator[tuple[bytes, bool]]:
