@@ -190,3 +190,59 @@ def test_an_estimated_pixel_size_is_marked_and_asked_for_once(dock, tmp_path):
     dock.session.remove_slide(dock.session.study.slides[1])
     dock.add_paths([picture])
     assert _cell(dock, 1, 4) == "0.3"
+
+
+def _found(dock, wait):
+    box = dock.tissue
+    wait(lambda: not box._settle.isActive() and not box._job.is_running)
+
+
+def test_tissue_shows_live_and_decides_what_is_encoded(dock, make_slide, wait):
+    image = np.full((1200, 1200, 3), 240, np.uint8)
+    image[200:800, 200:800] = tissue(600, 600)
+    image[900:1100, 900:1100] = (236, 228, 234)  # pale
+    dock.add_paths([make_slide("a.tif", image)])
+    box, session = dock.tissue, dock.session
+    (entry,) = session.study.slides
+    box.expand(animate=False)
+    assert session.layer(entry, "tissue") is None
+    box.shown.setChecked(True)
+    _found(dock, wait)
+    layer = session.layer(entry, "tissue")
+    share = layer.data.mean()
+    assert 0.2 < share < 0.35
+    # exactly over its pixels: the mask's top left corner is the slide's
+    np.testing.assert_allclose(layer.translate, np.asarray(layer.scale) / 2)
+    assert "of the slide is tissue" in box.numbers.text()
+    # a higher threshold by hand: less tissue, in the same layer, and in the study that encodes
+    box.automatic.setChecked(False)
+    box.threshold.setValue(box.threshold.maximum())
+    _found(dock, wait)
+    assert session.layer(entry, "tissue") is layer
+    assert layer.data.mean() < share
+    assert session.study.settings.tissue.threshold == pytest.approx(0.3)
+    # a polygon overrides everything and is no label
+    from napari_batchfx.viewer import regions
+
+    scale = float(layer.scale[0])
+    assert layer.data[int(500 / scale), int(500 / scale)] == 0
+    regions.add_region(session, entry, "tissue", [[450, 450], [450, 550], [550, 550], [550, 450]])
+    _found(dock, wait)
+    assert layer.data[int(500 / scale), int(500 / scale)] == 1
+    box.shown.setChecked(False)
+    assert session.layer(entry, "tissue") is None
+
+
+def test_pen_is_flagged_in_its_own_colour(dock, make_slide, wait):
+    image = np.full((1200, 1200, 3), 240, np.uint8)
+    image[200:1000, 200:1000] = tissue(800, 800)
+    image[500:580, 100:1100] = (200, 30, 40)
+    dock.add_paths([make_slide("a.tif", image)])
+    (entry,) = dock.session.study.slides
+    dock.tissue.shown.setChecked(True)
+    _found(dock, wait)
+    flags = dock.session.layer(entry, "artefacts")
+    scale = float(flags.scale[0])
+    assert flags.data[int(270 / scale), int(300 / scale)] == 1
+    assert flags.data[int(150 / scale), int(300 / scale)] == 0
+    assert "under pen" in dock.tissue.numbers.text()

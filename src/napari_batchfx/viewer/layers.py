@@ -13,6 +13,8 @@ import numpy as np
 from napari_batchfx.report.figures import CLASS_COLOURS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.layers import Image, Layer
     from napari.utils.colormaps import Colormap
 
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 __all__ = [
     "KEY",
     "describe",
+    "mask_layer",
     "overlay_layer",
     "slide_layer_data",
     "tag",
+    "update_mask",
     "update_overlay",
 ]
 
@@ -166,6 +170,56 @@ def update_overlay(layer: Image, tile_map: TileMap) -> None:
     layer.metadata[KEY]["description"] = tile_map.description
     if tile_map.colormap in ("confidence", "classes", "changed"):
         layer.colormap = _colormap(tile_map)
+
+
+def _mask_colormap(colours: Sequence[str]) -> Colormap:
+    """Transparent where there is nothing, then one flat colour a label."""
+    from napari.utils.colormaps import Colormap
+
+    n = len(colours)
+    return Colormap(
+        ["#00000000", *colours],
+        controls=np.linspace(0, 1, n + 2),
+        interpolation="zero",
+        name=f"batchfx mask {' '.join(colours)}",
+    )
+
+
+def mask_layer(
+    labels: Any, colours: Sequence[str], mpp: tuple[float, float], *, name: str, affine_um: Any = None
+) -> Image:
+    """A mask from a slide's top left corner as an image layer: 0 is transparent, label k has colour k - 1."""
+    from napari.layers import Image
+
+    return Image(
+        np.asarray(labels, dtype=np.uint8),
+        name=name,
+        rgb=False,
+        multiscale=False,
+        scale=mpp,
+        translate=tuple(side / 2 for side in mpp),
+        affine=affine_to_napari(affine_um) if affine_um is not None else None,
+        units=("um", "um"),
+        colormap=_mask_colormap(colours),
+        contrast_limits=(-0.5, len(colours) + 0.5),
+        opacity=0.45,
+        blending="translucent",
+        interpolation2d="nearest",
+    )
+
+
+def update_mask(layer: Image, labels: Any, colours: Sequence[str], mpp: tuple[float, float]) -> None:
+    """Show another mask in a layer that is there; opacity and visibility stay."""
+    layer.data = np.asarray(labels, dtype=np.uint8)
+    if not np.allclose(layer.scale, mpp):
+        layer.scale = mpp
+        layer.translate = tuple(side / 2 for side in mpp)
+    limits = (-0.5, len(colours) + 0.5)
+    if tuple(layer.contrast_limits) != limits:
+        layer.contrast_limits_range = limits
+        layer.contrast_limits = limits
+    if layer.colormap.name != _mask_colormap(colours).name:
+        layer.colormap = _mask_colormap(colours)
 
 
 def describe(layer: Layer) -> str:

@@ -22,6 +22,7 @@ from napari_batchfx.viewer.docks.common import Dock, More, choice, form_row, hin
 from napari_batchfx.viewer.docks.compare_box import CompareBox
 from napari_batchfx.viewer.docks.slide_menu import show_slide_menu
 from napari_batchfx.viewer.docks.slide_table import COLOUR_MODES, SlideTable, facts, open_or_none
+from napari_batchfx.viewer.docks.tissue_box import TissueBox
 
 if TYPE_CHECKING:
     import napari
@@ -52,6 +53,7 @@ class SlidesDock(Dock):
         self.facts.setWordWrap(True)
         self.facts.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self.compare = CompareBox(self)
+        self.tissue = TissueBox(self)
         more = More()
         self.colours = choice(list(COLOUR_MODES))
         form_row(
@@ -64,6 +66,7 @@ class SlidesDock(Dock):
         self.add(
             self.facts,
             self.compare,
+            self.tissue,
             more,
             hint(
                 "Labels and overview pictures of a slide file, which may show names, are only shown on request (right-click)."
@@ -176,6 +179,7 @@ class SlidesDock(Dock):
         self.show_button.setEnabled(bool(slides))
         self.colours.setEnabled(bool(slides))
         self.compare.refresh()
+        self.tissue.refresh()
         self._on_selected()
 
     def _say_what_is(self) -> None:
