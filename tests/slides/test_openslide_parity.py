@@ -47,14 +47,6 @@ DIFFERENCES = {
 }
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """Write each file of the zoo once."""
-    folder = tmp_path_factory.mktemp("zoo")
-    found = {}
-    return lambda name: found.setdefault(name, ZOO[name](folder))
-
-
 NAMES = [name for name in (*ZOO, *REAL) if name not in NOT_OPENED]
 
 

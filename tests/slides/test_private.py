@@ -12,14 +12,6 @@ from napari_batchfx.slides import open_slide
 from napari_batchfx.slides.private import is_identifying
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """Write each file of the zoo once."""
-    folder = tmp_path_factory.mktemp("zoo")
-    found = {}
-    return lambda name: found.setdefault(name, ZOO[name](folder))
-
-
 @pytest.mark.parametrize("name", ZOO)
 def test_no_name_leaves_the_file(written, name):
     """Planted barcodes, users, file names and patients are in ``private()`` and in nothing else."""

@@ -117,14 +117,6 @@ def test_ventana_only_without_overlap(tmp_path, overlap):
         assert np.array_equal(slide.read(0, 0, 0, 256, 384), main)
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """Write each file of the zoo once."""
-    folder = tmp_path_factory.mktemp("zoo")
-    found = {}
-    return lambda name: found.setdefault(name, ZOO[name](folder))
-
-
 @pytest.mark.parametrize("name", ZOO)
 def test_facts_of_the_zoo(written, name):
     zoo = written(name)
