@@ -134,6 +134,36 @@ def texture(size: int, tile: int) -> Any:
         yield ready[rng.integers(len(ready))]
 
 
+class Loads:
+    """How long the GUI thread waits for pixels of a view: every computation of a dask array in it."""
+
+    def __init__(self) -> None:
+        import dask.base
+
+        self.milliseconds: list[float] = []
+        self._gui = threading.get_ident()
+        self._compute = dask.base.compute
+        dask.base.compute = self._timed
+
+    def _timed(self, *args: Any, **options: Any) -> Any:
+        if threading.get_ident() != self._gui:
+            return self._compute(*args, **options)
+        start = time.perf_counter()
+        try:
+            return self._compute(*args, **options)
+        finally:
+            self.milliseconds.append((time.perf_counter() - start) * 1000)
+
+    def report(self) -> None:
+        """Print what there was since the last time."""
+        times, self.milliseconds = sorted(self.milliseconds), []
+        if times:
+            print(
+                f"    loads in the GUI thread: {len(times)}, median {statistics.median(times):.0f} ms, "
+                f"longest {times[-1]:.0f} ms, over {LATE_MS:.0f} ms: {sum(t > LATE_MS for t in times)}"
+            )
+
+
 class Path2D:
     """Where the camera is at a time: a wide curve over the slide, zooming between one and a sixteenth pixel a pixel."""
 
@@ -208,6 +238,7 @@ def main() -> None:
         "--slicing", choices=("sync", "async"), help="napari's way to load views (default: as set)"
     )
     parser.add_argument("--chunk", type=int, help="edge of the pieces that a view is loaded in, in pixels")
+    parser.add_argument("--ahead", action="store_true", help="read around the view in a thread")
     parser.add_argument("--encoder", default="colour-statistics")
     parser.add_argument("--slide", type=Path, help="a slide of your own instead")
     options = parser.parse_args()
@@ -243,6 +274,10 @@ def main() -> None:
             "panning over one flat picture", pan(viewer, Path2D((5000.0, 5000.0), 0.25), options.seconds / 2)
         )
         viewer.layers.remove(bare)
+        if options.ahead:
+            from napari_batchfx.viewer.ahead import ReadAhead
+
+            ReadAhead(session)
         bench.docks["slides"].add_paths([path])
         (entry,) = session.study.slides
         slide = session.study.open_slide(entry)
@@ -251,16 +286,20 @@ def main() -> None:
         session.study.settings.encode.encoder = options.encoder
         encoding = bench.docks["encode"].encoding
         seam.fit_to(viewer, session.box_um(entry))
-        pan(viewer, None, 2.0)  # the window appears
+        pan(viewer, None, 2.0)
+        loads = Loads()
         slicing = "async" if get_settings().experimental.async_ else "sync"
         print(
             f"{path.name}: {slide.shape[1]} x {slide.shape[0]} px, napari {napari.__version__}, slicing {slicing}"
         )
         report("at rest", pan(viewer, None, options.seconds / 4))
         report("panning", pan(viewer, route, options.seconds))
+        loads.report()
         encoding.encode_slides([entry])
         pan(viewer, None, 3.0)  # the encoder is loaded and the tissue found
+        loads.milliseconds.clear()
         report("panning while encoding", pan(viewer, route, options.seconds))
+        loads.report()
         layer = session.layer(entry, "encoded")
         done = 0 if layer is None else int(np.isfinite(layer.data).sum())
         print(f"tiles encoded meanwhile: {done}; still encoding at the end: {encoding.job.is_running}")

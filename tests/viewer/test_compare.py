@@ -136,6 +136,8 @@ def wrong_squares(viewer, session, image, numbers, seed=0):
     size = compare.comparison_of(session).square_um
     wrong, asked = [], 0
     for x, y in np.random.default_rng(seed).uniform(0.02, 0.98, (300, 2)):
+        if x > 0.6 and y > 0.92:
+            continue  # napari's text lies there
         wy, wx = (value / size for value in world(viewer, x, y))
         if not (0.3 < wy % 1 < 0.95 and 0.05 < wx % 1 < 0.95) or wy * size > 495 or wx * size > 495:
             continue
@@ -512,7 +514,6 @@ def test_without_a_way_to_what_draws_the_layers(viewer, session, add, shot, qtbo
     assert [colour_at(image, x, 0.5) for x in (0.1, 0.17, 0.23, 0.9)] == [1, 1, 0, 0]
     compare.set_mode(session, "checkerboard")
     qtbot.wait(300)
-    viewer.canvas.overlays.text.visible = False
     assert wrong_squares(viewer, session, shot(), [0, 1]) == []
     compare.set_mode(session, "overlay")
     assert [(layer.name, layer.opacity) for layer in viewer.layers] == [("red", 1), ("green", 1)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -23,24 +22,23 @@ __all__ = ["MODES", "Comparison", "comparison_of"]
 
 MODES = ("overlay", "grid", "curtain", "checkerboard")
 
-_comparisons: WeakKeyDictionary[Any, Comparison] = WeakKeyDictionary()
-
 
 def comparison_of(session: Session) -> Comparison:
     """The comparison of a session; made at the first call."""
-    comparison = _comparisons.get(session)
-    if comparison is None:
-        comparison = _comparisons[session] = Comparison(session)
-    return comparison
+    comparison = session.findChild(Comparison)  # it lives and dies with the session
+    return comparison if comparison is not None else Comparison(session)
 
 
 class Comparison(QObject):
-    """Mode, edges and squares of one viewer. ``changed`` is emitted when any of it, or who takes part, changes.
+    """Mode, edges and squares of one viewer.
 
+    ``changed`` is emitted when the mode, the squares' size, the edges' direction or who takes part changes;
+    ``edges_moved`` at every step of a drag.
     Layers belong to their slide by the tag that the session gives them, so what is added later takes part by itself.
     """
 
     changed = Signal()
+    edges_moved = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -106,7 +104,7 @@ class Comparison(QObject):
             return
         self.edges = curtain.place_edge(self.edges, index, fraction)
         self._show()
-        self.changed.emit()
+        self.edges_moved.emit()
 
     def move_edge(self, by: float, index: int = 0) -> None:
         """Move an edge by a fraction of the canvas."""
@@ -117,7 +115,7 @@ class Comparison(QObject):
         """Give every slide the same share of the canvas."""
         self.edges = even_edges(len(self.edges) + 1)
         self._show()
-        self.changed.emit()
+        self.edges_moved.emit()
 
     def set_square(self, size_um: float | None) -> None:
         """The width of a square in micrometres; ``None`` follows the view."""

@@ -130,6 +130,8 @@ class EdgeGrip(QObject):
         self.deleteLater()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if self._comparison.session.is_closed:
+            return False
         kind = event.type()
         if kind == QEvent.Type.MouseMove:
             return self._on_move(event)
