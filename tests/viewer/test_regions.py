@@ -154,3 +154,17 @@ def test_many_regions_hide_their_names(pair):
     for index in range(15):
         regions.add_region(session, a, "tumour", SQUARE + index)
     assert not session.layer(a, "regions").text.visible
+
+
+def test_tissue_regions_are_no_classes(bench, make_slide):
+    """What says where tissue is never becomes a label, a class to predict or a place to encode."""
+    session = bench.docks["slides"].session
+    entry = session.add_slide(make_slide("a.tif", tissue(400, 400)))
+    square = np.array([[10, 10], [10, 100], [100, 100], [100, 10]], dtype=float)
+    for name in ("tumour", "tissue", "No tissue"):
+        regions.add_region(session, entry, name, square)
+    assert regions.class_names(session) == ["tumour"]
+    session.viewer.layers.selection.clear()
+    assert len(regions.selected_polygons(session)) == 1
+    assert len({regions.colour(session, name) for name in ("tumour", "tissue", "No tissue")}) == 3
+    assert len(regions.pull(session)) == 3

@@ -11,6 +11,8 @@ import numpy as np
 
 from napari_batchfx.errors import StudyError
 from napari_batchfx.report.figures import CLASS_COLOURS
+from napari_batchfx.study.tissue_maps import TISSUE_COLOUR
+from napari_batchfx.study.tissue_regions import is_tissue_class
 from napari_batchfx.viewer.layers import KEY, tag
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ _COLUMN = "class"
 _ELLIPSE_POINTS = 64
 _MAX_NAMED = 12
 _CONTROL_COLOUR = "#FFFFFF"
+_NO_TISSUE_COLOUR = "#808080"
 
 
 def region_layer(session: Session, entry: SlideEntry) -> Shapes:
@@ -182,11 +185,13 @@ def set_visible(session: Session, visible: bool) -> None:
 
 
 def class_names(session: Session) -> list[str]:
-    """Classes drawn so far, sorted, without the controls."""
+    """Classes drawn so far, sorted, without the controls and without what only says where tissue is."""
     names = {
         name.strip() for layer in session.viewer.layers if is_regions(layer) for _, name in _polygons(layer)
     }
-    return sorted(name for name in names if name and name.lower() not in _CONTROLS)
+    return sorted(
+        name for name in names if name and name.lower() not in _CONTROLS and not is_tissue_class(name)
+    )
 
 
 def selected_polygons(session: Session) -> list[np.ndarray]:
@@ -197,7 +202,7 @@ def selected_polygons(session: Session) -> list[np.ndarray]:
         chosen = active.selected_data or range(len(active.data))
         polygons = _polygons(active)
         return [polygons[i][0] for i in sorted(chosen)]
-    return [world for layer in shapes for world, _ in _polygons(layer)]
+    return [world for layer in shapes for world, name in _polygons(layer) if not is_tissue_class(name)]
 
 
 def _polygons(layer: Shapes) -> list[tuple[np.ndarray, str]]:
@@ -222,9 +227,11 @@ def _ellipse(box: np.ndarray) -> np.ndarray:
 
 
 def colour(session: Session, class_name: str) -> str:
-    """The colour of a class, the same on all slides; controls are white."""
+    """The colour of a class, the same on all slides; controls are white, tissue green, no tissue grey."""
     if class_name.lower() in _CONTROLS:
         return _CONTROL_COLOUR
+    if is_tissue_class(class_name):
+        return _NO_TISSUE_COLOUR if "no" in class_name.lower().split() else TISSUE_COLOUR
     names = sorted(
         {*class_names(session), class_name}
     )  # the order that predictions have, so the colours agree
