@@ -1,6 +1,6 @@
 """How well two scans are laid on each other: phantoms with known truth, a real pair, and unrelated tissue.
 
-    python benchmarks/slides/alignment.py [--data FOLDER] [--quick]
+    python benchmarks/slides/alignment.py [--data FOLDER] [--every 4] [--pairs 20]
 
 ``--data`` is the folder of real files (``BATCHFX_TEST_DATA`` otherwise); what needs them is left out without.
 """
@@ -227,14 +227,15 @@ def unrelated(folder, data, most):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=os.environ.get("BATCHFX_TEST_DATA"))
-    parser.add_argument("--quick", action="store_true", help="every fourth case")
+    parser.add_argument("--every", type=int, default=1, help="only every n-th phantom")
+    parser.add_argument("--pairs", type=int, default=100, help="of unrelated slides")
     parser.add_argument("--parts", nargs="*", default=["phantoms", "real", "unrelated"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if "phantoms" in options.parts:
-            phantoms(folder, CASES[:: 4 if options.quick else 1])
+            phantoms(folder, CASES[:: options.every])
         if "real" in options.parts and options.data:
             real_pairs(folder, Path(options.data))
         if "unrelated" in options.parts:
-            unrelated(folder, options.data and Path(options.data), 20 if options.quick else 100)
+            unrelated(folder, options.data and Path(options.data), options.pairs)

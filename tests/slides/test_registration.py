@@ -122,7 +122,6 @@ def test_the_real_pair_turned_and_mirrored(real_data, tmp_path):
 def test_other_tissue_is_refused(base, tmp_path, real_data):
     others = [
         scan(tmp_path / "b.tif", 2, "aperio_cs2", "standard"),
-        real_data("slides/CMU-1-Small-Region.svs"),
         real_data("scanners/ki67-two-scanners/OS-1-detail.ome.tif"),
     ]
     for path in others:

@@ -129,10 +129,12 @@ def refine(
                 yield Progress(done, 100, what, "steps")
                 if going[-1].level == mpp and going[-1].chance < CERTAIN:
                     break
-            tracks = _worth_following(going, sides, mpp)
+            # a small piece of tissue has too few windows at the coarsest pixels: finer ones decide
+            waiting = [track for track in going if track.told is None][: FOLLOWED[1]] if number == 0 else []
+            tracks = _worth_following(going, sides, mpp) or waiting
             if not tracks:
                 return None
-    return tracks[0]
+    return tracks[0] if tracks[0].told is not None else None
 
 
 def _levels(coarse: float, native: float) -> list[float]:

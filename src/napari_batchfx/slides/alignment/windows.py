@@ -20,8 +20,10 @@ Points = NDArray[np.float64]
 
 SIGMA_PX = 12.0
 WHOLE_PX = 2048 * 2048
+SMALLEST_PX = 22
 # A peak is a match where it stands this many deviations above the map, or correlates this well.
 LEAST_PEAK = 3.5
+LEAST_CORRELATION = 0.5
 LEAST_TEXTURE = 0.15
 
 
@@ -109,7 +111,7 @@ def spread_windows(
     area = float(both.sum()) * sy * sx
     if area <= 0:
         return np.empty((0, 2)), np.empty(0, np.int64), largest_px
-    size = int(np.clip(np.sqrt(area / wanted) / mpp, 28, largest_px))
+    size = int(np.clip(np.sqrt(area / wanted) / mpp, SMALLEST_PX, largest_px))
     pitch = max(size * mpp, float(np.sqrt(area / wanted)))
     rows, cols = np.nonzero(both)
     (y0, x0), (y1, x1) = (rows.min() * sy, cols.min() * sx), ((rows.max() + 1) * sy, (cols.max() + 1) * sx)
@@ -158,7 +160,7 @@ def match_window(
 def _peak(field: Gray, reach: int, step: float) -> tuple[float, float] | None:
     row, col = np.unravel_index(int(np.argmax(field)), field.shape)
     top = float(field[row, col])
-    if top - float(field.mean()) < LEAST_PEAK * float(field.std()):
+    if top < LEAST_CORRELATION and top - float(field.mean()) < LEAST_PEAK * float(field.std()):
         return None
     # at the border of the search the true peak may lie outside
     if row in (0, field.shape[0] - 1) or col in (0, field.shape[1] - 1):
