@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,13 +90,13 @@ def read_checkpoint(path: Path) -> Any:
         # training programs leave their arguments in it; a Namespace holds values and runs nothing
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise EncoderError(
-            f"{path.name}: a {path.suffix} checkpoint is a pickle, which can run any program when it is "
-            f"opened, and this one holds more than weights{_more(path)}, so it wasn't; save its state_dict() "
-            "with safetensors.torch.save_file and load that."
-        ) from error
     except Exception as error:  # torch passes on whatever a damaged file sets off
+        if type(error).__name__ == "UnpicklingError":  # by name: its module is imported nowhere here
+            raise EncoderError(
+                f"{path.name}: a {path.suffix} checkpoint is a pickle, which can run any program when it is "
+                f"opened, and this one holds more than weights{_more(path)}, so it wasn't; save its "
+                "state_dict() with safetensors.torch.save_file and load that."
+            ) from error
         if "TorchScript" in str(error):
             raise EncoderError(
                 f"{path.name}: a TorchScript program, which would have to run, so it wasn't opened; save the "

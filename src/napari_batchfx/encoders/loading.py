@@ -166,6 +166,15 @@ def download(name: str | os.PathLike[str]) -> Job[Path]:
     ------
     EncoderError
         One sentence, as of :func:`load`.
+
+    Examples
+    --------
+    >>> from napari_batchfx.jobs import run
+    >>> try:
+    ...     run(download("colour-statistics"))
+    ... except EncoderError as error:
+    ...     print(error)
+    colour-statistics is built in; there is nothing to download.
     """
     text = os.fspath(name)
     if text == "colour-statistics":
