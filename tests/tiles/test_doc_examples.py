@@ -13,7 +13,10 @@ MODULES = [
     "slides.slide",
     "slides.write",
     "tiles.grid",
+    "tiles.artefacts",
+    "tiles.overview",
     "tiles.tilemap",
+    "tiles.tissue",
 ]
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from napari_batchfx.errors import TileError
 from napari_batchfx.slides import open_slide, write_pyramid
-from napari_batchfx.tiles import TileGrid, TissueMask, tissue_mask
+from napari_batchfx.tiles import TileGrid, TissueMask, TissueSettings, artefact_mask, tissue_mask
+from napari_batchfx.tiles.overview import polygon_mask
 
 
 def _open(tmp_path, image, mpp=2.0):
@@ -111,3 +112,101 @@ def test_computed_once_and_needs_a_pixel_size(tmp_path):
         assert tissue_mask(slide).mpp == (300 / 38, 300 / 38)
     with _open(tmp_path, image, None) as slide, pytest.raises(TileError, match="no pixel size"):
         tissue_mask(slide)
+
+
+def _disc(tmp_path):
+    """Tissue with a hole of 40 x 40 um and a lumen of 400 x 400 um, at 2 um a pixel."""
+    image = np.full((800, 800, 3), 242, np.uint8)
+    image[100:700, 100:700] = 190, 110, 170
+    image[150:170, 150:170] = 242
+    image[300:500, 300:500] = 242
+    return _open(tmp_path, image)
+
+
+def test_small_holes_are_filled_lumina_stay(tmp_path):
+    with _disc(tmp_path) as slide:
+        plain = tissue_mask(slide, settings=TissueSettings(smooth_um=0))
+        filled = tissue_mask(slide, settings=TissueSettings(smooth_um=0, fill_holes_um2=5000))
+    assert not plain.mask[40, 40]
+    assert filled.mask[40, 40]
+    assert not filled.mask[100, 100]
+    assert not filled.mask[2, 2]
+
+
+def test_threshold_and_least_area(tmp_path):
+    image = np.full((800, 800, 3), 240, np.uint8)
+    image[100:300, 100:300] = 225, 200, 220  # pale
+    image[500:700, 500:700] = 150, 80, 140  # dark
+    with _open(tmp_path, image) as slide:
+        every = tissue_mask(slide)
+        dark = tissue_mask(slide, settings=TissueSettings(threshold=0.2))
+        none = tissue_mask(slide, settings=TissueSettings(min_area_um2=200_000))
+    assert every.mask[50, 50]
+    assert every.mask[150, 150]
+    assert not dark.mask[50, 50]
+    assert dark.mask[150, 150]
+    assert dark.threshold == 0.2
+    assert not none.mask.any()
+
+
+def test_drawn_polygons_override(tmp_path):
+    glass = [[0, 0], [0, 160], [160, 160], [160, 0]]
+    inside = [[800, 400], [800, 560], [960, 560], [960, 400]]
+    with _disc(tmp_path) as slide:
+        before = tissue_mask(slide).mask
+        after = tissue_mask(slide, include=[glass], exclude=[inside]).mask
+        grid = TileGrid(slide, 40, 2.0, include=[glass], exclude=[inside])
+        plain = TileGrid(slide, 40, 2.0)
+        assert grid.key == plain.key
+    changed = np.argwhere(before != after)
+    assert after[:20, :20].all()
+    assert not after[100:120, 50:70].any()
+    assert len(changed) == 20 * 20 - before[:20, :20].sum() + before[100:120, 50:70].sum()
+    assert (grid.tissue[0, 0], plain.tissue[0, 0]) == (1, 0)
+    assert (grid.tissue[10, 5], plain.tissue[10, 5]) == (0, 1)
+
+
+def test_polygons_agree_with_shapely():
+    """A freehand outline that crosses itself, on pixel centres; the grid's own rule is even-odd too."""
+    import shapely
+
+    points = np.random.default_rng(3).uniform(-20, 420, (9, 2))
+    mask = polygon_mask([points], (50, 40), (8.0, 8.0))
+    centre = (np.indices((50, 40)).reshape(2, -1).T + 0.5) * 8.0
+    expected = shapely.intersects_xy(shapely.make_valid(shapely.Polygon(points)), *centre.T)
+    assert (mask.ravel() == expected).mean() > 0.998
+    assert mask.any()
+
+
+def test_fluorescence_is_bright_on_dark(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.normal(6, 1.5, (600, 600, 3)).clip(0, 255)
+    image[150:450, 150:450, 2] += 80
+    with _open(tmp_path, image.astype(np.uint8)) as slide:
+        slide.modality = "fluorescence"
+        found = tissue_mask(slide)
+        artefacts = artefact_mask(slide)
+    expected = np.zeros(found.mask.shape, bool)
+    expected[38:112, 38:112] = True
+    assert found.mask[expected].mean() > 0.98
+    assert found.mask[~expected].mean() < 0.1
+    assert artefacts.not_judged[:3] == ("pen", "edge", "fold")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"threshold": 0.0}, "above 0"),
+        ({"smooth_um": -1}, "0 to 200"),
+        ({"min_area_um2": -1}, "0 µm² or more"),
+        ({"exclude": ("dust",)}, "no artefact"),
+        ({"exclude": "pen"}, "list of names"),
+    ],
+)
+def test_settings_say_what_is_wrong(wrong, text):
+    with pytest.raises(TileError, match=text):
+        TissueSettings(**wrong)
+
+
+def test_equal_choices_are_equal_settings():
+    assert TissueSettings(exclude=("blur", "pen")) == TissueSettings(exclude=("pen", "blur", "pen"))

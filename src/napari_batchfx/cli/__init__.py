@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from napari_batchfx.cli import adapting, aligning, demo, diagnosis, encoders, samples, slides, studies, tables
+from napari_batchfx.cli import (
+    adapting,
+    aligning,
+    demo,
+    diagnosis,
+    encoders,
+    samples,
+    slides,
+    studies,
+    tables,
+    tissue,
+)
 from napari_batchfx.cli._app import app, set_debug
 
 __all__ = ["app", "main"]
@@ -33,7 +44,7 @@ def _options(
         set_debug(True)
 
 
-for _room in (slides, tables, studies, aligning, adapting, encoders, samples, diagnosis, demo):
+for _room in (slides, tables, studies, aligning, adapting, encoders, samples, diagnosis, demo, tissue):
     _room.register(app)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from napari_batchfx.cli._app import command, count, drive, finish, note, open_or_create, out
+from napari_batchfx.cli.tissue import LeaveOut, tissue_choice
 from napari_batchfx.errors import BatchfxError, ProbeError, StudyError
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def embed(
         typer.Option(help="Micrometres a pixel of tiles; the encoder's own otherwise.", min=0.01),
     ] = None,
     min_tissue: Annotated[float, typer.Option(help="Least share of tissue in a tile.", min=0, max=1)] = 0.25,
+    tissue_threshold: Annotated[
+        float | None, typer.Option(help="Optical density of tissue; found for each slide otherwise.")
+    ] = None,
+    leave_out: LeaveOut = None,
     normalizer: Annotated[str | None, typer.Option(help="macenko or reinhard; none otherwise.")] = None,
     target: Annotated[
         str | None, typer.Option(help="Slide whose stain is the target; a built-in reference otherwise.")
@@ -94,6 +99,8 @@ def embed(
         )
     except ValidationError as error:
         raise typer.BadParameter(error.errors()[0]["msg"]) from error
+    asked = tissue_threshold is not None or leave_out
+    selection = tissue_choice(tissue_threshold, leave_out) if asked else None
     problems: list[str] = []
     with open_or_create(study) as work:
         entries = []
@@ -115,6 +122,8 @@ def embed(
             aims = [entry for entry in entries if entry.path == Path(target).absolute()]
             choice.target = aims[0].name if aims else target
         work.settings.encode = choice
+        if selection is not None:
+            work.settings.tissue = selection
         if study is not None:
             work.save()
         if entries:

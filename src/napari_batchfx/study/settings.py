@@ -23,6 +23,10 @@ class _Model(BaseModel):
     model_config = ConfigDict(validate_assignment=True, extra="forbid")
 
 
+def _pen() -> list[Excludable]:
+    return ["pen"]
+
+
 class TissueChoice(_Model):
     """How tissue is found on all slides of a study (see :class:`napari_batchfx.tiles.TissueSettings`).
 
@@ -46,7 +50,7 @@ class TissueChoice(_Model):
     smooth_um: float = Field(default=8.0, ge=0, le=200)
     min_area_um2: float = Field(default=1000.0, ge=0, allow_inf_nan=False)
     fill_holes_um2: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    exclude: list[Excludable] = Field(default_factory=lambda: ["pen"])
+    exclude: list[Excludable] = Field(default_factory=_pen)
 
     def settings(self) -> TissueSettings:
         """The same for :func:`napari_batchfx.tiles.tissue_mask`."""

@@ -134,7 +134,7 @@ class TissuePreview:
     >>> with open_slide("a.tif") as slide:
     ...     preview = TissuePreview(slide)
     ...     preview.show(TissueChoice(threshold=0.1)).sentence()
-    '25 % of the slide is tissue.'
+    '27 % of the slide is tissue.'
     """
 
     def __init__(self, slide: Slide, mpp: float = 8.0) -> None:

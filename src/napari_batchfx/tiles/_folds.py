@@ -101,11 +101,13 @@ def _ratios(od: Field, tissue: Mask, overview: Overview) -> tuple[Field, Field, 
         smooth = _blur(od[..., c], SMOOTH_UM, overview)
         total += smooth / 3
         around = _blur(smooth * tissue, AROUND_UM, overview) / weight
-        ratios.append(smooth / (around + OFFSET))
+        ratios.append((smooth / (around + OFFSET)).astype(np.float32))
     least = np.minimum(np.minimum(ratios[0], ratios[1]), ratios[2])
     most = np.maximum(np.maximum(ratios[0], ratios[1]), ratios[2])
     densest = float(np.quantile(total[tissue], TAIL))
-    return least, most / np.maximum(least, 1e-3), total / max(densest, OFFSET)
+    spread: Field = (most / np.maximum(least, 1e-3)).astype(np.float32)
+    tail: Field = (total / max(densest, OFFSET)).astype(np.float32)
+    return least, spread, tail
 
 
 def _blur(values: Field, sigma_um: float, overview: Overview) -> Field:

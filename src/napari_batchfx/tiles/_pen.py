@@ -71,6 +71,8 @@ def _rules(od: Field, overview: Overview) -> list[tuple[Mask, Mask]]:
     """
     r, g, b = od[..., 0], od[..., 1], od[..., 2]
     red = (g > 0.6) & (b > 0.75 * g) & (b < 1.4 * g) & (r < 0.16 * g)
+    # thin ink on glass; lakes of red cells have less blue
+    red |= (g > 0.38) & (b > 0.9 * g) & (b < 1.25 * g) & (r < 0.22 * g)
     red_too = (g > 0.2) & (b > 0.65 * g) & (b < 1.6 * g) & (r < 0.4 * g)
     green = (r > 0.25) & (g < 0.6 * r) & (g < 0.75 * b)
     green_too = (r > 0.12) & (g < 0.75 * r) & (g < 0.95 * b)

@@ -107,7 +107,7 @@ class TissueFields:
         sigma = (smooth_um / self.overview.mpp[0], smooth_um / self.overview.mpp[1])
         any_excluded = bool(excluded.any())
         # weighted by what counts, so that pen and padding don't bleed into their surroundings
-        weight = np.float32(1.0)
+        weight: Field = np.ones((1, 1), np.float32)
         if any_excluded:
             weight = gaussian((~excluded).astype(np.float32), sigma) + np.float32(1e-6)
 

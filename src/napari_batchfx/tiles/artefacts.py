@@ -147,7 +147,8 @@ def artefact_mask(slide: Slide, mpp: float = 8.0, kinds: Sequence[str] = ARTEFAC
                 del kept[old]  # of another pixel size or colour
             kept[(*state, kind)] = made
     flags = np.zeros(overview.shape, np.uint8)
-    not_judged, inks = [], ()
+    not_judged: list[str] = []
+    inks: tuple[str, ...] = ()
     for kind, found in known.items():
         assert found is not None
         mask, words = found

@@ -66,7 +66,8 @@ class TissueSettings:
         for area in (self.min_area_um2, self.fill_holes_um2):
             if not 0 <= area < float("inf"):
                 raise TileError(f"An area of tissue or holes is 0 µm² or more, not {area:g}.")
-        if isinstance(self.exclude, str):
+        given: object = self.exclude
+        if isinstance(given, str):
             raise TileError(f"Artefacts to leave out are a list of names, not the text {self.exclude!r}.")
         unknown = [name for name in self.exclude if name not in EXCLUDABLE]
         if unknown:
