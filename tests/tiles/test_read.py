@@ -150,3 +150,18 @@ def test_errors_reach_the_caller(real_data):
         list(batches)
     with pytest.raises(SlideError, match="is closed"):
         read_tiles(grid, grid.all_cells()[:5])
+
+
+def test_whole_tiles_of_the_file_are_read_once_and_equal(real_data):
+    """They aren't kept in the cache, and are the same pixels as a region that is."""
+    from napari_batchfx.slides import tile_cache
+
+    with open_slide(real_data("slides/CMU-1-Small-Region.svs")) as slide:
+        grid = TileGrid(slide, 240, 0.499)
+        tile_cache().clear()
+        tiles = read_tiles(grid, grid.all_cells(), workers=2)
+        assert tile_cache().nbytes == 0
+        for tile, (row, col) in zip(tiles, grid.all_cells().tolist(), strict=True):
+            assert np.array_equal(tile, slide.read(0, row * 240, col * 240, 240, 240))
+        assert tile_cache().nbytes > 0
+        assert np.array_equal(read_tiles(grid, grid.all_cells()), tiles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from napari_batchfx.errors import SlideError
@@ -12,7 +13,7 @@ from napari_batchfx.slides.damage import DamagedTile
 __all__ = ["SlideFile", "short"]
 
 # not on Windows
-_pread = getattr(os, "pread", None)
+_pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
 
 
 def short(error: BaseException) -> str:
@@ -74,19 +75,21 @@ class SlideFile:
         except OSError as error:
             raise SlideError(f"{self._name}: the file can't be read any more ({short(error)}).") from error
         finally:
-            with self._lock:
-                self._readers -= 1
-                is_last = self._is_closed and not self._readers
-            if is_last:
-                self.handle.close()
+            self._leave()
         if len(data) != count:
             raise DamagedTile("the file ends before it, it was cut while it was open")
         return data
 
+    def _leave(self) -> None:
+        with self._lock:
+            self._readers -= 1
+            is_last = self._is_closed and not self._readers
+        if is_last:
+            self.handle.close()
+
     def _read(self, offset: int, count: int) -> bytes:
         if _pread is not None:
-            data: bytes = _pread(self._fd, count, offset)
-            return data
+            return _pread(self._fd, count, offset)
         with self._lock:
             self.handle.seek(offset)
             return self.handle.read(count)

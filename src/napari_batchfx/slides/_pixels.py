@@ -97,6 +97,19 @@ class Pixels:
         group: Key = (self.token, level, row, -1) if info.banded else key
         return tile_cache().get_group(key, group, lambda: self._keyed_tiles(level, row, col))
 
+    def once(self, level: int, y: int, x: int, h: int, w: int) -> Rgb | None:
+        """Decode a region that is exactly one stored tile, without keeping it; else None.
+
+        An encoder needs such a tile once: memory to keep it costs a third of its decoding.
+        """
+        info = self.levels[level]
+        row, col = y // info.tile[0], x // info.tile[1]
+        if not info.stored or info.banded or (h, w) != info.tile or y % h or x % w:
+            return None
+        if (h, w) != self.size(level, row, col) or (self.token, level, row, col) in tile_cache():
+            return None
+        return next(tile for place, tile in self.stored_tiles(level, row, col) if place == (row, col))
+
     def _keyed_tiles(self, level: int, row: int, col: int) -> Iterator[tuple[Key, Rgb]]:
         for (r, c), tile in self.stored_tiles(level, row, col):
             yield (self.token, level, r, c), tile

@@ -27,8 +27,8 @@ MAX_ENTRIES = 6_000_000
 MAX_TAG_BYTES = 64 * 2**20
 #: A glass slide is 75 mm: at 0.05 um a pixel that is 1,500,000 px.
 MAX_SIDE = 2_000_000
-#: One tile or strip decodes to at most 64 MPix (192 MiB), which the tile cache can hold.
-MAX_SEGMENT_PIXELS = 64 * 2**20
+#: One tile or strip decodes to at most 48 MPix (144 MiB), which the tile cache can hold.
+MAX_SEGMENT_PIXELS = 48 * 2**20
 _TYPE_BYTES = {
     1: 1,
     2: 1,

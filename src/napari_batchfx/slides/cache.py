@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
@@ -15,7 +18,10 @@ __all__ = ["TileCache", "set_cache_bytes", "tile_cache"]
 Tile: TypeAlias = NDArray[np.uint8]
 Key: TypeAlias = tuple[Hashable, ...]
 
-DEFAULT_BYTES = 256 * 2**20
+#: With the views and buffers around it a viewer stays under 300 MB.
+DEFAULT_BYTES = 192 * 2**20
+#: Freed tiles stay with the process until the allocator is asked to give them back.
+TRIM_BYTES = 16 * 2**20
 
 
 class TileCache:
@@ -68,8 +74,12 @@ class TileCache:
     def set_max_bytes(self, max_bytes: int) -> None:
         """Change the bound; what no longer fits is let go, oldest first."""
         with self._lock:
+            before = self._nbytes
             self._max = max(0, int(max_bytes))
             self._shrink()
+            freed = before - self._nbytes
+        if freed >= TRIM_BYTES:
+            _give_back()
 
     def get(self, key: Key, make: Callable[[], Tile]) -> Tile:
         """Return the tile of ``key``, made with ``make`` if it isn't here.
@@ -147,16 +157,42 @@ class TileCache:
             self._nbytes -= tile.nbytes
 
     def drop(self, token: Hashable) -> None:
-        """Let go of every tile of one slide."""
+        """Let go of every tile of one slide, and give the memory back to the system."""
         with self._lock:
+            before = self._nbytes
             for key in [k for k in self._tiles if k[0] == token]:
                 self._nbytes -= self._tiles.pop(key).nbytes
+            freed = before - self._nbytes
+        if freed >= TRIM_BYTES:
+            _give_back()
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Let go of everything, and give the memory back to the system."""
         with self._lock:
+            freed = self._nbytes
             self._tiles.clear()
             self._nbytes = 0
+        if freed >= TRIM_BYTES:
+            _give_back()
+
+
+def _give_back() -> None:
+    """Ask glibc to return freed pages: it keeps them for further tiles, which never come."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        # another C library (musl) gives memory back by itself
+        return None
+    return trim
 
 
 _shared = TileCache()
@@ -168,5 +204,5 @@ def tile_cache() -> TileCache:
 
 
 def set_cache_bytes(max_bytes: int) -> None:
-    """Set how many bytes of decoded tiles this process keeps (256 MiB unless told)."""
+    """Set how many bytes of decoded tiles this process keeps (192 MiB unless told)."""
     _shared.set_max_bytes(max_bytes)

@@ -309,6 +309,16 @@ class Slide:
         region = self._inside(index, y0, x0, int(rows[-1]) - y0 + 1, int(cols[-1]) - x0 + 1, quickly)
         return region[rows - y0][:, cols - x0]
 
+    def read_once(self, level: int, y: int, x: int, h: int, w: int) -> Rgb:
+        """As :meth:`read`, for pixels that won't be asked for again: a whole tile of the file isn't kept.
+
+        The array may be read-only.
+        """
+        self._require_open()
+        self._watch.check()
+        tile = self._pixels.once(self._index(level), y, x, h, w) if y >= 0 and x >= 0 else None
+        return self._read(level, y, x, h, w) if tile is None else tile
+
     def _index(self, level: int) -> int:
         n = len(self.levels)
         if not -n <= level < n:

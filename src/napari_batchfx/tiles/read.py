@@ -54,6 +54,11 @@ def read_tile(grid: TileGrid, row: int, col: int) -> Rgb:
     return np.asarray(Image.fromarray(region).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
+def _fill(out: Rgb, grid: TileGrid, row: int, col: int) -> None:
+    bounds, box = _footprint(grid, row, col)
+    out[:] = grid.slide.read_once(grid.level, *bounds) if box is None else read_tile(grid, row, col)
+
+
 def _footprint(
     grid: TileGrid, row: int, col: int
 ) -> tuple[tuple[int, int, int, int], tuple[float, float, float, float] | None]:
@@ -149,12 +154,12 @@ def read_tiles(grid: TileGrid, cells: ArrayLike, *, workers: int | None = None) 
     n_threads = min(workers or default_workers(), len(array))
     if n_threads <= 1:
         for index, (row, col) in enumerate(array.tolist()):
-            out[index] = read_tile(grid, row, col)
+            _fill(out[index], grid, row, col)
         return out
 
     def put(start: int) -> None:
         for index, (row, col) in enumerate(array[start : start + PIECE].tolist(), start):
-            out[index] = read_tile(grid, row, col)
+            _fill(out[index], grid, row, col)
 
     with ThreadPoolExecutor(n_threads, thread_name_prefix="batchfx-tiles") as pool:
         futures = [pool.submit(put, start) for start in range(0, len(array), PIECE)]
@@ -215,7 +220,7 @@ def _batches(grid: TileGrid, array: Cells, batch_size: int, workers: int) -> Ite
 
     def put(out: Rgb, part: Cells, start: int) -> None:
         for index, (row, col) in enumerate(part[start : start + PIECE].tolist(), start):
-            out[index] = read_tile(grid, row, col)
+            _fill(out[index], grid, row, col)
 
     def start(part: Cells) -> None:
         out = np.empty((len(part), grid.size_px, grid.size_px, 3), np.uint8)
