@@ -7,7 +7,7 @@ from tests.viewer.conftest import tissue
 
 from napari_batchfx.slides import tile_cache
 from napari_batchfx.viewer import seam
-from napari_batchfx.viewer.ahead import PIECE, ReadAhead, pieces_around
+from napari_batchfx.viewer.ahead import PIECE, pieces_around
 from napari_batchfx.viewer.session import session_for
 
 
@@ -35,7 +35,7 @@ def test_panning_finds_the_pixels_decoded(viewer, qtbot, make_slide):
     session = session_for(viewer)
     entry = session.add_slide(make_slide("wide.tif", tissue(1024, 4096)))
     slide = session.study.open_slide(entry)
-    ahead = ReadAhead(session)
+    ahead = session.ahead
     zoom = 1 / 0.5  # one pixel of the slide is one of the canvas
     seam.camera(viewer).zoom = zoom
     seam.camera(viewer).center = (256, 500)

@@ -97,7 +97,10 @@ class ReadAhead(QObject):
             layer = self._session.layer(entry, "slide")
             if not layer.visible or self._session.viewer.dims.ndisplay != 2:
                 continue
-            slide = self._session.study.open_slide(entry)
+            try:
+                slide = self._session.study.open_slide(entry)
+            except BatchfxError:  # gone meanwhile; the view says so itself
+                continue
             level = int(layer.data_level)
             if level >= len(slide.levels) or not slide.levels[level].stored:
                 continue  # a level that is made from others: reading it is work for a job

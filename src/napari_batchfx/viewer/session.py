@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_batchfx.errors import BatchfxError, SlideError
 from napari_batchfx.viewer import layers as batchfx_layers
 from napari_batchfx.viewer import seam
+from napari_batchfx.viewer.ahead import ReadAhead
 from napari_batchfx.viewer.layers import tag
 from napari_batchfx.viewer.preparing import Preparer
 from napari_batchfx.viewer.slide_layers import SlideLayers
@@ -76,6 +77,7 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
         self._cells.setSingleShot(True)
         self._cells.timeout.connect(self._keep_cells)
         self.preparer = Preparer(self)
+        self.ahead = ReadAhead(self)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         seam.on_window_closed(viewer, self.close)
@@ -98,6 +100,7 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
             return
         self.is_closed = True
         self._cells.stop()
+        self.ahead.stop()
         running = [job for job in self._jobs if job.is_running]
         for job in self._jobs:
             job.blockSignals(True)
