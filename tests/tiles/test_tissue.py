@@ -210,3 +210,11 @@ def test_settings_say_what_is_wrong(wrong, text):
 
 def test_equal_choices_are_equal_settings():
     assert TissueSettings(exclude=("blur", "pen")) == TissueSettings(exclude=("pen", "blur", "pen"))
+
+
+def test_coarser_texture_from_12_um_on_changes_little(real_data):
+    """From 1.5 pixels of smoothing on colour and texture are judged on 2 x 2 means."""
+    with open_slide(real_data("slides/CMU-1-Small-Region.svs")) as slide:
+        fine = tissue_mask(slide, settings=TissueSettings(smooth_um=11.9)).mask
+        coarse = tissue_mask(slide, settings=TissueSettings(smooth_um=12.1)).mask
+    assert (fine != coarse).mean() < 0.005

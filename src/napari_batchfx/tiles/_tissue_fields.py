@@ -122,12 +122,43 @@ class TissueFields:
             possible = ~excluded
             low, high = LIGHT_FLOOR, LIGHT_CEILING
         else:
-            texture = smooth(gray * gray) - density * density
-            possible = (smooth(colour) > LEAST_COLOUR) | (texture > LEAST_TEXTURE**2)
-            possible &= ~excluded
+            possible = self._coloured_or_textured(gray, colour, excluded if any_excluded else None, sigma)
             low, high = FLOOR, CEILING
         counted = density[~excluded] if any_excluded else density
         return Smoothed(density, possible, float(np.clip(_otsu_log(counted), low, high)))
+
+    @staticmethod
+    def _coloured_or_textured(
+        gray: Field, colour: Field, excluded: Mask | None, sigma: tuple[float, float]
+    ) -> Mask:
+        """Where smoothed colour or texture is above its least, and nothing is excluded.
+
+        From 1.5 pixels of smoothing on by means of 2 x 2 pixels: a quarter of the work, and the answer is yes
+        or no.
+        """
+        shape = gray.shape
+        weight = np.ones(shape, np.float32) if excluded is None else (~excluded).astype(np.float32)
+        fields = [gray * weight, gray * gray * weight, colour * weight]
+        halved = min(sigma) >= 1.5
+        if halved:
+            fields = [_halve(field) for field in fields]
+            sigma = (sigma[0] / 2, sigma[1] / 2)
+        mean, square, colour = (gaussian(field, sigma) for field in fields)
+        if excluded is not None:
+            share = gaussian(_halve(weight) if halved else weight, sigma) + np.float32(1e-6)
+            mean, square, colour = mean / share, square / share, colour / share
+        possible: Mask = (colour > LEAST_COLOUR) | (square - mean * mean > LEAST_TEXTURE**2)
+        if halved:
+            possible = possible.repeat(2, axis=0).repeat(2, axis=1)[: shape[0], : shape[1]]
+        return possible if excluded is None else possible & ~excluded
+
+
+def _halve(values: Field) -> Field:
+    """Means of 2 x 2 pixels; odd sizes repeat their last row or column."""
+    if values.shape[0] % 2 or values.shape[1] % 2:
+        values = np.pad(values, ((0, values.shape[0] % 2), (0, values.shape[1] % 2)), mode="edge")
+    rows = values[0::2] + values[1::2]
+    return (rows[:, 0::2] + rows[:, 1::2]) * np.float32(0.25)
 
 
 def drop_specks(mask: Mask, least_pixels: float) -> Mask:
