@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 folder="${1:-${TMPDIR:-/tmp}/batchfx-tifffile}"
 oldest=2025.5.21
-export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 PYTHONPATH="$PWD/src" PYTHONDONTWRITEBYTECODE=1
+export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 PYTHONDONTWRITEBYTECODE=1
 # What tests/slides needs: no torch, no napari, no Qt.
 needs=("dask[array]" filelock hypothesis imagecodecs numba numpy openslide-bin openslide-python pillow platformdirs
     psygnal pydantic pydicom pytest rich scikit-image scipy shapely typer)
@@ -36,6 +36,8 @@ run() {
     fi
     "$folder/$name/bin/python" -m pip install --quiet --disable-pip-version-check "${needs[@]}" "$@" 2>"$folder/pip.log" ||
         { cat "$folder/pip.log"; return 1; }
+    # seen by subprocesses of tests as well, whatever they do to PYTHONPATH
+    echo "$PWD/src" >"$("$folder/$name/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/batchfx.pth"
     echo "== $name: $("$folder/$name/bin/python" - <<'EOF'
 import importlib.metadata as meta, platform
 names = ("tifffile", "zarr", "imagecodecs", "numpy", "pillow", "dask", "openslide-bin")
