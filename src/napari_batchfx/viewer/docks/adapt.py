@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QButtonGroup, QGridLayout, QLabel, QPushButton, QSize
 
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.report.figures import CLASS_COLOURS
+from napari_batchfx.study.tissue_regions import is_tissue_class
 from napari_batchfx.viewer import regions
 from napari_batchfx.viewer.docks.common import Dock, RunRow, choice, fill, form_row, hint, tool_button
 from napari_batchfx.viewer.texts import METHODS, adapt_table, adaptations_table
@@ -255,6 +256,8 @@ class AdaptDock(Dock):
         self.pull()
         counts: dict[str, dict[str, int]] = {}
         for annotation in self.session.study.annotations:
+            if is_tissue_class(annotation.class_name):
+                continue
             name = regions.CONTROL if annotation.is_control else str(annotation.class_name)
             row = counts.setdefault(name, {})
             row[annotation.slide] = row.get(annotation.slide, 0) + 1
