@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
+from napari_batchfx.tiles._resample import bicubic
 from napari_batchfx.tiles.grid import Cells, TileGrid
 
 __all__ = ["damaged_tiles", "default_workers", "iter_tiles", "read_tile", "read_tiles"]
@@ -51,7 +51,7 @@ def read_tile(grid: TileGrid, row: int, col: int) -> Rgb:
     region = grid.slide.read(grid.level, *bounds)
     if box is None:
         return region
-    return np.asarray(Image.fromarray(region).resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return bicubic(region, size, box)
 
 
 def _fill(out: Rgb, grid: TileGrid, row: int, col: int) -> None:
