@@ -45,7 +45,7 @@ def test_colours_follow_the_profile_and_what_was_computed_leaves(dock, make_slid
     assert session.study.slides[1].icc == "off"
 
 
-def test_by_hand_with_three_pairs_and_taken_back(dock, make_slide, qtbot):
+def test_by_hand_with_three_pairs_and_taken_back(dock, make_slide, qtbot, wait):
     image = tissue(600, 600)
     dock.add_paths([make_slide("a.tif", image), make_slide("b.tif", np.ascontiguousarray(np.rot90(image)))])
     dock.compare.start_points()
@@ -62,6 +62,7 @@ def test_by_hand_with_three_pairs_and_taken_back(dock, make_slide, qtbot):
         second.add([[300.0 - x, y]])
     assert marks.n_pairs == 3
     dock.compare.finish_points()
+    wait(lambda: not dock.compare.is_checking)
     entry = dock.session.study.slides[1]
     assert entry.alignment.method == "points"
     moved = np.asarray(entry.affine_um) @ np.array([300.0 - 60.0, 50.0, 1.0])
@@ -100,13 +101,14 @@ def test_deleting_a_point_layer_by_hand_gives_up(dock, make_slide, qtbot):
     assert not dock.compare.done_button.isVisible()
 
 
-def test_a_transform_from_a_file(dock, make_slide, tmp_path):
+def test_a_transform_from_a_file(dock, make_slide, tmp_path, wait):
     dock.add_paths([make_slide("a.tif", tissue(400, 400)), make_slide("b.tif", tissue(400, 400, seed=1))])
     path = tmp_path / "shift.json"
     path.write_text(
         json.dumps({"matrix": [[1, 0, 12.5], [0, 1, -3.0], [0, 0, 1]], "units": "um", "axes": "yx"})
     )
     dock.compare.use_transform(path)
+    wait(lambda: not dock.compare.is_checking)
     entry = dock.session.study.slides[1]
     assert entry.affine_um[0][2] == 12.5, dock.card.text
     assert entry.alignment.method == "file"
@@ -246,3 +248,31 @@ def test_pen_is_flagged_in_its_own_colour(dock, make_slide, wait):
     assert flags.data[int(270 / scale), int(300 / scale)] == 1
     assert flags.data[int(150 / scale), int(300 / scale)] == 0
     assert "under pen" in dock.tissue.numbers.text()
+
+
+def test_a_new_pixel_size_keeps_regions_and_alignment_on_their_tissue(dock, make_slide):
+    """The pixel that a corner lies on, and the pixel of the reference it lies over, stay the same."""
+    from napari_batchfx.viewer import regions
+    from napari_batchfx.viewer.sample_data import lay_on
+
+    dock.add_paths([make_slide("a.tif", tissue(400, 400)), make_slide("b.tif", tissue(400, 400, seed=1))])
+    session = dock.session
+    a, b = session.study.slides
+    lay_on(session.study, a, b, [[0, -1, 210.0], [1, 0, 4.0], [0, 0, 1]])
+    session.place_slides()
+    square = np.array([[20.0, 30.0], [20.0, 60.0], [50.0, 60.0], [50.0, 30.0]])
+    regions.add_region(session, b, "tumour", square)
+    before = np.asarray(b.affine_um) @ np.array([100 * 0.5, 60 * 0.5, 1.0])
+    dock.table.item(1, 4).setText("0.25 x 0.4")
+    (region,) = [r for r in session.study.annotations if r.slide == "b"]
+    np.testing.assert_allclose(region.polygon_um, square * [0.5, 0.8])
+    np.testing.assert_allclose(np.asarray(b.affine_um) @ np.array([100 * 0.25, 60 * 0.4, 1.0]), before)
+    layer = session.layer(b, "slide")
+    np.testing.assert_allclose(layer.affine.affine_matrix[-3:, -3:], np.asarray(b.affine_um))
+    shapes = session.layer(b, "regions")
+    np.testing.assert_allclose(shapes.data[0], region.polygon_um)
+    # the reference's own pixel size: what lies on it follows its pixels
+    dock.table.item(0, 4).setText("1")
+    after = np.asarray(b.affine_um) @ np.array([100 * 0.25, 60 * 0.4, 1.0])
+    np.testing.assert_allclose(after[:2] / 1.0, before[:2] / 0.5)
+    assert not a.is_aligned

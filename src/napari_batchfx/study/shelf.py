@@ -16,6 +16,7 @@ from napari_batchfx.study.annotations import Annotation
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
 from napari_batchfx.study.problems import Problem
+from napari_batchfx.study.rescaling import rescale_slide
 from napari_batchfx.study.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Shelf:
         given = None if mpp is None else _pair(mpp)
         path = _slide_path(path)
         _check_meta(meta)
-        slide = open_slide(path, mpp=given, **_colours(icc))
+        slide = open_slide(path, mpp=given, icc=icc)
         with self._lock:
             known = next((entry for entry in self.slides if entry.fingerprint == slide.fingerprint), None)
             if known is not None:
@@ -119,7 +120,7 @@ class Shelf:
         icc: str | None = None,
         **meta: str,
     ) -> SlideEntry:
-        """Change what is known of a slide; its regions and features stay with it.
+        """Change what is known of a slide; its regions, alignment and features stay with it.
 
         Raises
         ------
@@ -143,9 +144,13 @@ class Shelf:
         try:
             if mpp is not None:
                 given = _pair(mpp)
-                if entry.fingerprint in self._open_slides:
-                    self._open_slides[entry.fingerprint].with_mpp(given)
+                slide = self._open_slides.get(entry.fingerprint)
+                before = entry.mpp_given if slide is None else slide.mpp
+                if slide is not None:
+                    slide.with_mpp(given)
                 entry.mpp_given = given
+                if before is not None:
+                    rescale_slide(self, entry, before, given)
                 remember_pixel_size(entry.fingerprint, given)
                 self._slide_changed(entry)
             if icc is not None and icc != entry.icc:
@@ -227,7 +232,7 @@ class Shelf:
                 return slide
             if not entry.path.exists():
                 raise SlideError(files.moved_text(entry))
-            slide = open_slide(entry.path, mpp=entry.mpp_given, **_colours(entry.icc))
+            slide = open_slide(entry.path, mpp=entry.mpp_given, icc=entry.icc)
             if slide.fingerprint != entry.fingerprint:
                 slide.close()
                 raise SlideError(files.changed_text(entry))
@@ -287,10 +292,6 @@ def _slide_path(path: Path | str) -> Path:
         return Path(path).expanduser().absolute()
     except TypeError as error:
         raise StudyError(f"A slide is added by the path of its file, not by {path!r:.60}.") from error
-
-
-def _colours(icc: str) -> dict[str, str]:
-    return {} if icc == "off" else {"icc": icc}
 
 
 def _pair(mpp: float | tuple[float, float]) -> tuple[float, float]:

@@ -105,11 +105,17 @@ class Story:
     # ------------------------------------------------------------------ the steps
 
     def _open(self) -> None:
-        for known in self.slides:
-            entry = self.session.add_slide(
+        from napari_batchfx.viewer.sample_data import lay_on
+
+        entries = [
+            self.session.add_slide(
                 known.path, site=known.site, scanner=known.scanner, stain=known.stain, patient=known.patient
             )
-            self.session.set_affine(entry, known.affine_um)
+            for known in self.slides
+        ]
+        for entry, known in zip(entries, self.slides, strict=True):
+            lay_on(self.session.study, entries[0], entry, known.affine_um)
+        self.session.place_slides()
         self.bench.docks["slides"].compare.choose("grid")
 
     def _encode(self) -> None:

@@ -12,6 +12,7 @@ from napari_batchfx.errors import SlideError
 if TYPE_CHECKING:
     from napari.layers import Points
 
+    from napari_batchfx.slides import Alignment
     from napari_batchfx.study import SlideEntry
     from napari_batchfx.viewer.session import Session
 
@@ -97,8 +98,15 @@ class Landmarks(QObject):
         first, second = (np.asarray(layer.data, dtype=float)[:n] for layer in self._layers)
         return first, second
 
-    def apply(self, model: str = "similarity") -> Any:
-        """Fit the pairs, lay the moving slide on the reference and take the points away.
+    @property
+    def slides(self) -> tuple[SlideEntry, SlideEntry]:
+        """The slide that is laid on, and the one that moves."""
+        if self._entries is None:
+            raise SlideError("Choose Align > By hand first.")
+        return self._entries
+
+    def fit(self, model: str = "similarity") -> Alignment:
+        """Fit the pairs; nothing is moved yet.
 
         Raises
         ------
@@ -106,16 +114,10 @@ class Landmarks(QObject):
             With fewer than three pairs, or points on one line.
         """
         from napari_batchfx.slides import alignment_from_points
-        from napari_batchfx.study.alignment import set_alignment
 
         if self._entries is None or self.n_pairs < LEAST_PAIRS:
             raise SlideError(f"Click at least {LEAST_PAIRS} pairs of points first.")
-        reference, moving = self._entries
-        found = alignment_from_points(*self.points_um(), model=model)
-        set_alignment(self._session.study, reference, moving, found)
-        self._session.set_affine(moving, moving.affine_um)
-        self.cancel()
-        return found
+        return alignment_from_points(*self.points_um(), model=model)
 
     def cancel(self) -> None:
         """Take the points away; slides stay where they are."""

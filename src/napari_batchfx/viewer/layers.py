@@ -181,7 +181,7 @@ def _mask_colormap(colours: Sequence[str]) -> Colormap:
         ["#00000000", *colours],
         controls=np.linspace(0, 1, n + 2),
         interpolation="zero",
-        name=f"batchfx mask {' '.join(colours)}",
+        name=f"batchfx mask {n}",  # short: napari's layer controls grow with it
     )
 
 
@@ -218,8 +218,11 @@ def update_mask(layer: Image, labels: Any, colours: Sequence[str], mpp: tuple[fl
     if tuple(layer.contrast_limits) != limits:
         layer.contrast_limits_range = limits
         layer.contrast_limits = limits
-    if layer.colormap.name != _mask_colormap(colours).name:
-        layer.colormap = _mask_colormap(colours)
+    wanted = _mask_colormap(colours)
+    if layer.colormap.colors.shape != wanted.colors.shape or not np.allclose(
+        layer.colormap.colors, wanted.colors
+    ):
+        layer.colormap = wanted
 
 
 def describe(layer: Layer) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["apply_preferences", "new_study", "preference"]
 
 _DEFAULTS: dict[str, Any] = {
-    "tile_cache_mb": 1024,
+    "tile_cache_mb": 192,
     "prepared_gb": 20,
     "default_encoder": "colour-statistics",
     "device": "auto",

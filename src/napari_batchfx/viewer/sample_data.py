@@ -10,7 +10,7 @@ from napari_batchfx.jobs import Job, Progress
 
 if TYPE_CHECKING:
     from napari_batchfx.samples import DemoSlide
-    from napari_batchfx.study import SlideEntry
+    from napari_batchfx.study import SlideEntry, Study
     from napari_batchfx.viewer.qtjobs import QtJob
     from napari_batchfx.viewer.session import Session
 
@@ -60,8 +60,9 @@ def open_sample(session: Session, key: str) -> QtJob:
     job = session.new_job()
 
     def show(found: list[dict[str, Any]]) -> None:
-        for known in found:
-            session.show_slide(_add(session, known))
+        for entry in _add_all(session, found):
+            session.show_slide(entry)
+        session.place_slides()
         session.viewer.reset_view()
         session.slides_changed.emit()
 
@@ -73,10 +74,27 @@ def open_sample(session: Session, key: str) -> QtJob:
 def _add(session: Session, known: dict[str, Any]) -> SlideEntry:
     """Put a slide into the study with what is known about it."""
     meta = {key: value for key, value in known.items() if key not in ("path", "affine_um")}
-    entry = session.study.add_slide(known["path"], **meta)
-    if known.get("affine_um") is not None:
-        session.set_affine(entry, known["affine_um"])
-    return entry
+    return session.study.add_slide(known["path"], **meta)
+
+
+def _add_all(session: Session, found: list[dict[str, Any]]) -> list[SlideEntry]:
+    """Put slides into the study; where it is known how they lie on the first one, they are laid so."""
+    entries = [_add(session, known) for known in found]
+    for entry, known in zip(entries, found, strict=True):
+        if known.get("affine_um") is not None:
+            lay_on(session.study, entries[0], entry, known["affine_um"])
+    return entries
+
+
+def lay_on(study: Study, reference: SlideEntry, entry: SlideEntry, affine_um: Any) -> None:
+    """Align a slide as is known from how it was made."""
+    from napari_batchfx.slides import Alignment
+    from napari_batchfx.study.alignment import set_alignment
+
+    if entry is reference or entry.alignment is not None:
+        return
+    known = Alignment(affine_um, float("nan"), float("nan"), "good", method="file")
+    set_alignment(study, reference, entry, known)
 
 
 def demo_slides_job(key: str, folder: Path | None = None) -> Job[tuple[DemoSlide, ...]]:
@@ -154,8 +172,7 @@ def _open_in_front(key: str) -> list[Any]:
     if isinstance(ended[0], Exception):
         raise ended[0]
     layers = []
-    for known in ended[0]:
-        entry = _add(session, known)
+    for entry in _add_all(session, ended[0]):
         data, options, kind = slide_layer_data(session.study.open_slide(entry), entry.name)
         layers.append((data, {**options, "affine": affine_to_napari(entry.affine_um)}, kind))
     return layers

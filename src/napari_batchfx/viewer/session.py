@@ -202,14 +202,23 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
 
     def update_slide(self, entry: SlideEntry, **values: Any) -> None:
         """Change what is known of a slide; layers follow a new name, pixel size or colour profile."""
+        from napari_batchfx.viewer.regions import pull, push
+
+        pull(self)
         old = entry.name
-        self.study.update_slide(entry, **values)
-        if entry.name != old:
-            for layer in self.layers_of(entry):
-                if layer.name == old or layer.name.startswith(f"{old} · "):
-                    layer.name = entry.name + layer.name.removeprefix(old)
-        if "mpp" in values:
-            self._rescale(entry)
+        self.holds_regions = "mpp" in values  # shapes of the old pixel size must not be read back
+        try:
+            self.study.update_slide(entry, **values)
+            if entry.name != old:
+                for layer in self.layers_of(entry):
+                    if layer.name == old or layer.name.startswith(f"{old} · "):
+                        layer.name = entry.name + layer.name.removeprefix(old)
+            if "mpp" in values:
+                self._rescale(entry)
+                self.place_slides()
+                push(self)
+        finally:
+            self.holds_regions = False
         if "icc" in values:
             self._recolour(entry)
         self.slides_changed.emit()
@@ -220,6 +229,14 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
         entry.affine_um = ((a, b, c), (d, e, f), (0.0, 0.0, 1.0))
         for layer in self.layers_of(entry):
             layer.affine = np.asarray(entry.affine_um)
+        self.slides_changed.emit()
+
+    def place_slides(self) -> None:
+        """Put the layers of every slide where the study has it."""
+        for entry in self.study.slides:
+            for layer in self.layers_of(entry):
+                if not np.allclose(layer.affine.affine_matrix[-3:, -3:], entry.affine_um):
+                    layer.affine = np.asarray(entry.affine_um)
         self.slides_changed.emit()
 
     def shown_slides(self) -> list[SlideEntry]:

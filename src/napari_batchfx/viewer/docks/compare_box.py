@@ -17,13 +17,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_batchfx.errors import BatchfxError
+from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.viewer import compare
 from napari_batchfx.viewer.docks.common import choice, fill, hint, tool_button
 from napari_batchfx.viewer.landmarks import LEAST_PAIRS, Landmarks
 
 if TYPE_CHECKING:
+    from napari_batchfx.slides import Alignment
     from napari_batchfx.study import SlideEntry
     from napari_batchfx.viewer.docks.slides import SlidesDock
+    from napari_batchfx.viewer.session import Session
 
 __all__ = ["CompareBox"]
 
@@ -127,6 +130,9 @@ class CompareBox(QWidget):
         self._job.progressed.connect(lambda progress: dock.card.say(progress.text()))
         self._job.cancelled.connect(lambda: dock.card.say("Alignment stopped; every slide is where it was."))
         self._job.ended.connect(self.refresh)
+        self._check = self._session.new_job()
+        self._check.succeeded.connect(self._on_checked)
+        self._check.failed.connect(dock.card.fail)
 
     # ------------------------------------------------------------------ comparing
 
@@ -223,13 +229,14 @@ class CompareBox(QWidget):
         self.landmarks.start(shown[0], targets[0])
 
     def finish_points(self) -> None:
-        """Lay the slide by the pairs clicked."""
+        """Lay the slide by the pairs clicked, and look what is left apart, off the GUI thread."""
         model = "affine" if self.model == "affine" else "similarity"
-        found = self._dock.guarded(lambda: self.landmarks.apply(model))
-        if found is not None:
-            self._dock.card.say(
-                "Aligned by hand.", found.sentence(), kind="good" if found.verdict == "good" else "warn"
-            )
+        reference, moving = self.landmarks.slides
+        found = self._dock.guarded(lambda: self.landmarks.fit(model))
+        if found is None:
+            return
+        self.landmarks.cancel()
+        self._check.start(_checked_job(self._session, reference, moving, found), "Checking the alignment")
 
     def ask_for_transform(self) -> None:
         """Choose a transform file for the slide that moves."""
@@ -242,7 +249,6 @@ class CompareBox(QWidget):
     def use_transform(self, path: Path) -> None:
         """Lay the slide by a transform of elastix, VALIS or our own."""
         from napari_batchfx.slides import read_alignment
-        from napari_batchfx.study.alignment import set_alignment
 
         shown, targets = self._session.shown_slides(), self._targets()
         if len(shown) < 2 or not targets:
@@ -251,12 +257,34 @@ class CompareBox(QWidget):
         study = self._session.study
         try:
             found = read_alignment(path, study.open_slide(reference), study.open_slide(moving))
-            set_alignment(study, reference, moving, found)
         except BatchfxError as error:
             self._dock.card.fail(error)
             return
-        self._session.set_affine(moving, moving.affine_um)
-        self._dock.card.say(f"{moving.name}: laid on {reference.name} as {path.name} says.", found.sentence())
+        self._check.start(_checked_job(self._session, reference, moving, found), "Checking the alignment")
+
+    @property
+    def is_checking(self) -> bool:
+        """Whether an alignment by hand or from a file is being measured."""
+        return self._check.is_running
+
+    def _on_checked(self, result: Any) -> None:
+        """Lay the slide as told, and say what was measured."""
+        from napari_batchfx.study.alignment import set_alignment
+
+        reference, moving, found = result
+        try:
+            set_alignment(self._session.study, reference, moving, found)
+        except BatchfxError as error:
+            self._dock.card.fail(error)
+            return
+        self._session.place_slides()
+        good = found.verdict == "good"
+        how = "by hand" if found.method == "points" else "as the file says"
+        self._dock.card.say(
+            f"{moving.name}: laid on {reference.name} {how}.",
+            found.sentence(),
+            kind="good" if good else "warn",
+        )
 
     def take_back(self) -> None:
         """Undo the last alignment of the slides that would move."""
@@ -266,16 +294,15 @@ class CompareBox(QWidget):
         for entry in self._targets():
             if entry.earlier_affines:
                 undo_alignment(self._session.study, entry)
-                self._session.set_affine(entry, entry.affine_um)
                 names.append(entry.name)
+        self._session.place_slides()
         if names:
             self._dock.card.say(f"Taken back: {', '.join(names)}.")
 
     def _on_aligned(self, alignments: dict[str, Any]) -> None:
+        self._session.place_slides()  # slides that lie on a moved one move along
         lines, verdicts = [], set()
         for name, alignment in alignments.items():
-            entry = self._session.study.slide(name)
-            self._session.set_affine(entry, entry.affine_um)
             verdicts.add(alignment.verdict)
             lines.append(f"{name}: {alignment.sentence()}")
         if verdicts == {"good"}:
@@ -283,7 +310,10 @@ class CompareBox(QWidget):
         elif verdicts == {"failed"}:
             headline, kind = "Not aligned; no slide was moved.", "warn"
         else:
-            headline, kind = "Look at the alignment before you rely on it.", "warn"
+            headline, kind = (
+                "Look at the alignment before you rely on it; Align > Take back undoes it.",
+                "warn",
+            )
         self._dock.card.say(headline, "\n".join(lines), kind=kind)
 
     def _on_landmarks(self) -> None:
@@ -299,3 +329,13 @@ def _fill(box: QComboBox, items: list[tuple[str, str | None]]) -> None:
     fill(box, items)
     if box.currentIndex() < 0 and items:
         box.setCurrentIndex(0)
+
+
+def _checked_job(session: Session, reference: SlideEntry, moving: SlideEntry, found: Alignment) -> Job[Any]:
+    """Measure an alignment that was made by hand or comes from a file."""
+    from napari_batchfx.slides import check_alignment
+
+    yield Progress(0, 1, f"checking how {moving.name} lies on {reference.name}", "steps")
+    study = session.study
+    checked = check_alignment(study.open_slide(reference), study.open_slide(moving), found)
+    return reference, moving, checked
