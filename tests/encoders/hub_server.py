@@ -171,3 +171,31 @@ class HubServer:
     def close(self):
         self._server.shutdown()
         self._server.server_close()
+
+
+def use_hub(monkeypatch, url, cache, offline=False):
+    """Make this process use a hub and a cache of its own, as HF_ENDPOINT and HF_HOME do at the start."""
+    from huggingface_hub import constants
+
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache) + "-no-token")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+def tiny_model():
+    """Files of a repository with timm's smallest vision transformer, random weights (1.5 MB)."""
+    import timm
+    import torch
+    from safetensors.torch import save
+
+    torch.manual_seed(0)
+    weights = timm.create_model("test_vit", pretrained=False, num_classes=0).state_dict()
+    size = {"input_size": [3, 64, 64], "license": "mit"}
+    config = {"architecture": "test_vit", "num_classes": 0, "num_features": 64, "pretrained_cfg": size}
+    return {"config.json": json.dumps(config).encode(), "model.safetensors": save(weights)}

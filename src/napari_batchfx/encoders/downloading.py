@@ -40,6 +40,8 @@ class DownloadProgress(Progress):
 
     def text(self) -> str:
         """``downloading UNI: 123 of 1,213 MB, 12.4 MB/s, 88 s left``."""
+        if not self.total:  # not known, or another program is at it
+            return self.what
         line = f"{self.what}: {self.done / 1e6:,.0f} of {self.total / 1e6:,.0f} MB"
         if self.rate:
             line += f", {self.rate / 1e6:.1f} MB/s"

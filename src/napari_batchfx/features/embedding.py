@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_batchfx.encoders import EncodedBatch, Encoder, encode, load
+from napari_batchfx.encoders import EncodedBatch, Encoder, encode, load_job
 from napari_batchfx.errors import FeatureError
 from napari_batchfx.features.store import FeatureStore
 from napari_batchfx.features.table import SlideMeta, make_table
@@ -219,7 +219,9 @@ def embed(
     with ExitStack() as own:
         if isinstance(slide_or_grid, (str, os.PathLike)):
             slide_or_grid = own.enter_context(open_slide(Path(slide_or_grid)))
-        model = own.enter_context(load(encoder)) if isinstance(encoder, str) else encoder
+        model = (
+            own.enter_context(run(load_job(encoder), on_progress)) if isinstance(encoder, str) else encoder
+        )
         grid = (
             slide_or_grid
             if isinstance(slide_or_grid, TileGrid)

@@ -48,6 +48,14 @@ class Bench(Shelf):
         """The encoder of the settings, loaded when it is first asked for and kept."""
         return self.instruments.encoder(self.settings.encode)
 
+    def encoder_job(self) -> Job[Encoder]:
+        """:meth:`encoder` as a job: progress in bytes while its weights are downloaded, and a way to stop."""
+        return self._watched(self.instruments.encoder_job(self.settings.encode.model_copy(deep=True)))
+
+    def loaded_encoder(self) -> Encoder | None:
+        """The encoder of the settings if it is loaded, else ``None``; never loads, never waits."""
+        return self.instruments.loaded_encoder(self.settings.encode)
+
     def grid(self, entry: SlideEntry | str) -> TileGrid:
         """The tiles of a slide under the present encode settings."""
         return self.instruments.grid(self.slide(entry), self.settings.encode)

@@ -85,8 +85,7 @@ def encode_job(
     """Encode tiles of slides into the study's store (see :meth:`Study.encode_job`)."""
     if not entries:
         raise StudyError(f"{study.name}: there is no slide to encode; add one.")
-    yield Progress(0, 0, f"loading {study.settings.encode.encoder}", "slides")
-    recipe = Recipe.of(study)
+    recipe = yield from Recipe.job(study)
     problems: list[Problem] = []
     plans: list[_Plan] = []
     asked = [entry for entry in entries if cells is None or entry.name in cells]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
+from napari_batchfx.jobs import Job, Progress, run
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.settings import EncodeSettings, TissueChoice
 from napari_batchfx.study.shelf import Shelf
@@ -19,6 +21,7 @@ __all__ = ["Instruments"]
 
 _DEFAULT_PX = 224
 _DEFAULT_MPP = 0.5
+_WAIT_S = 0.05
 
 
 class Instruments:
@@ -37,24 +40,65 @@ class Instruments:
         self._grids: dict[tuple[object, ...], tuple[object, TileGrid]] = {}
         self._encoders: dict[tuple[str, str, str], Encoder] = {}
         self._transforms: dict[tuple[str, ...], StainTransform] = {}
-        # One lock a kind: laying tiles must not wait for an encoder that is being downloaded.
+        self._loading: dict[tuple[str, str, str], int] = {}
+        # One lock a kind, and none is held while an encoder loads: nothing waits for a download.
         self._encoder_lock = threading.RLock()
         self._grid_lock = threading.RLock()
         self._transform_lock = threading.RLock()
 
     def encoder(self, choice: EncodeSettings) -> Encoder:
-        """The encoder of these settings; the one before is let go when another is asked for."""
-        from napari_batchfx.encoders import load
+        """The encoder of these settings, loaded here and now where it isn't yet; see :meth:`encoder_job`."""
+        return run(self.encoder_job(choice))
 
-        key = (choice.encoder, choice.device, choice.precision)
+    def loaded_encoder(self, choice: EncodeSettings) -> Encoder | None:
+        """The encoder of these settings if it is loaded; never waits, so a window may ask."""
         with self._encoder_lock:
-            if key not in self._encoders:
-                loaded = load(
-                    choice.encoder, device=choice.device, precision=choice.precision, threads=self.threads
-                )
-                # Not closed: a job may still run with the one before, whose memory goes when that job ends.
-                self._encoders = {key: loaded}
-            return self._encoders[key]
+            return self._encoders.get(_key(choice))
+
+    def encoder_job(self, choice: EncodeSettings) -> Job[Encoder]:
+        """The encoder of these settings as a job; the one before is let go when the new one is there.
+
+        Parameters
+        ----------
+        choice : EncodeSettings
+
+        Yields
+        ------
+        Progress
+            In bytes while weights are downloaded (see :func:`napari_batchfx.encoders.load_job`). Closing the
+            job stops that, and what arrived goes on from there the next time; the encoder before stays.
+
+        Returns
+        -------
+        Encoder
+        """
+        key, me = _key(choice), threading.get_ident()
+        while True:
+            with self._encoder_lock:
+                if key in self._encoders:
+                    return self._encoders[key]
+                # A job of this very thread that waits for its turn would wait for ever.
+                if self._loading.get(key, me) == me:
+                    self._loading[key] = me
+                    break
+            yield Progress(0, 0, f"waiting for {choice.encoder}, which is being loaded", "encoders")
+            time.sleep(_WAIT_S)
+        try:
+            yield Progress(0, 0, f"loading {choice.encoder}", "encoders")
+            from napari_batchfx.encoders import load_job
+
+            loaded = yield from load_job(
+                choice.encoder, device=choice.device, precision=choice.precision, threads=self.threads
+            )
+            with self._encoder_lock:
+                # The one before isn't closed: a job may still run with it, and its memory goes with that job.
+                if key not in self._encoders:
+                    self._encoders = {key: loaded}
+                return self._encoders[key]
+        finally:
+            with self._encoder_lock:
+                if self._loading.get(key) == me:
+                    del self._loading[key]
 
     def grid(
         self,
@@ -127,3 +171,7 @@ class Instruments:
             for encoder in self._encoders.values():
                 encoder.close()
             self._encoders, self._grids, self._transforms = {}, {}, {}
+
+
+def _key(choice: EncodeSettings) -> tuple[str, str, str]:
+    return (choice.encoder, choice.device, choice.precision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from napari_batchfx.jobs import Job, run
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.settings import EncodeSettings, TissueChoice
 
@@ -54,9 +55,15 @@ class Recipe:
     @classmethod
     def of(cls, study: Bench) -> Self:
         """The present settings; loads the encoder."""
+        return run(cls.job(study))
+
+    @classmethod
+    def job(cls, study: Bench) -> Job[Self]:
+        """:meth:`of` as a job: progress in bytes where the encoder's weights have to be downloaded."""
         settings = study.settings.encode.model_copy(deep=True)
         tissue = study.settings.tissue.model_copy(deep=True)
-        return cls(study, settings, study.instruments.encoder(settings), tissue)
+        encoder = yield from study.instruments.encoder_job(settings)
+        return cls(study, settings, encoder, tissue)
 
     def grid(self, entry: SlideEntry) -> TileGrid:
         """The tiles of a slide."""

@@ -60,7 +60,7 @@ def probe_job(study: Bench) -> Job[ProbeOutcome]:
 
     choice = study.settings.probe.model_copy()
     yield Progress(0, 0, "reading features")
-    recipe = Recipe.of(study)
+    recipe = yield from Recipe.job(study)
     table = make_study_table(recipe, "tissue", list(study.slides))
     origin = computed_from(recipe, table, choice.model_dump(), regions=False)
     result = yield from site_probe_job(table, **choice.model_dump())
@@ -74,7 +74,8 @@ def adapt_job(study: Bench) -> Job[AdaptOutcome]:
     """Train a head, correct on the controls and compare (see :meth:`Study.adapt_job`)."""
     choice = study.settings.adapt.model_copy(deep=True)
     yield Progress(0, 0, "reading features")
-    return (yield from _adapt(Recipe.of(study), choice))
+    recipe = yield from Recipe.job(study)
+    return (yield from _adapt(recipe, choice))
 
 
 def _adapt(recipe: Recipe, choice: AdaptSettings) -> Job[AdaptOutcome]:
@@ -116,7 +117,8 @@ def adapt_all_job(study: Bench, methods: Sequence[str] | None = None) -> Job[lis
     if unknown:
         raise StudyError(f"{unknown[0]}: there is no such correction; choose of {', '.join(METHODS)}.")
     yield Progress(0, 0, "reading features")
-    recipe, found = Recipe.of(study), []
+    recipe = yield from Recipe.job(study)
+    found = []
     for method in dict.fromkeys(asked):
         if method == choice.method:
             continue

@@ -95,6 +95,7 @@ class Encoding(QObject):
         def job() -> Job[Any]:
             from napari_batchfx.study.overview import encode_map_job
 
+            yield from study.encoder_job()  # the size of tiles may be its own
             cells = {}
             for entry in entries:
                 grid = study.grid(entry)
@@ -148,6 +149,7 @@ class Encoding(QObject):
 
         study = self.session.study
         # Grids, tissue and the encoder are made here, in the worker's thread: the window must not wait for them.
+        yield from study.encoder_job()
         cells = {entry.name: view_cells(study, entry, box, centre) for entry, box, centre in wanted}
         return (yield from encode_map_job(study, [entry for entry, *_ in wanted], cells))
 

@@ -126,13 +126,16 @@ class QtJob(QObject):
         bar = self._bar
         if bar is None or latest is None:
             return
-        if latest.total and bar.total != latest.total:
-            bar.total = latest.total
+        # Qt counts to 2**31, and the weights of a large model have more bytes.
+        share = 1_000_000 if latest.unit == "bytes" else 1
+        total, done = latest.total // share, latest.done // share
+        if total and bar.total != total:
+            bar.total = total
         if latest.what != self._described:
             self._described = latest.what
             bar.set_description(latest.what)
-        if bar is self._bar and latest.done != bar.n:  # still this job: the event loop ran in between
-            bar.update(latest.done - bar.n)
+        if bar is self._bar and done != bar.n:  # still this job: the event loop ran in between
+            bar.update(done - bar.n)
 
     def _on_returned(self, result: Any) -> None:
         worker = self._release()

@@ -167,8 +167,11 @@ class RunRow(QWidget):
     def show_progress(self, progress: Progress) -> None:
         """Write how far the job is."""
         if progress.total:
-            self.bar.setRange(0, progress.total)
-            self.bar.setValue(progress.done)
+            # In thousandths: the bytes of a large model are more than Qt can count.
+            self.bar.setRange(0, 1000)
+            self.bar.setValue(round(1000 * progress.fraction))
+        else:
+            self.bar.setRange(0, 0)
         self.line.setText(progress.text())
 
     def allow(self, possible: bool, why_not: str = "") -> None:
