@@ -13,6 +13,7 @@ from napari_batchfx.cli import (
     demo,
     diagnosis,
     encoders,
+    importing,
     samples,
     slides,
     studies,
@@ -44,7 +45,19 @@ def _options(
         set_debug(True)
 
 
-for _room in (slides, tables, studies, aligning, adapting, encoders, samples, diagnosis, demo, tissue):
+for _room in (
+    slides,
+    tables,
+    importing,
+    studies,
+    aligning,
+    adapting,
+    encoders,
+    samples,
+    diagnosis,
+    demo,
+    tissue,
+):
     _room.register(app)
 
 
