@@ -362,7 +362,8 @@ def test_opening_and_closing_leaves_nothing_behind(path):
     def cycle():
         with open_slide(path) as slide:
             slide.read(1, 0, 0, 100, 100)
-            slide.pyramid(pending="blank")[2].compute()
+            # in this thread: a pool of dask's starts threads when it likes
+            slide.pyramid(pending="blank")[2].compute(scheduler="synchronous")
 
     cycle()
     gc.collect()

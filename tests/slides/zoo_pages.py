@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def tissue(height: int, width: int, seed: int = 3) -> np.ndarray:
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
+@functools.cache
 def srgb_profile() -> bytes:
     """Return an ICC profile, sRGB's, without the time it was made at."""
     code = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

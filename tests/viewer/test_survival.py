@@ -151,3 +151,18 @@ def test_cards_forget_the_study_before(busy, bench, tmp_path, wait):
     assert encode.card.text == "No slide to encode yet."
     assert bench.docks["stain"].card.text == "No slide to normalise yet."
     assert bench.docks["stain"].numbers.text() == ""
+
+
+def test_deleting_a_copy_of_a_slides_layer_does_not_hide_the_slide(bench, make_slide):
+    session = bench.docks["slides"].session
+    entry = session.add_slide(make_slide("copied.tif", tissue(300, 300)))
+    viewer = session.viewer
+    original = session.layer(entry, "slide")
+    viewer.layers.selection.active = original
+    from napari.layers import Layer
+
+    viewer.layers.append(Layer.create(*original.as_layer_data_tuple()))
+    assert len([layer for layer in viewer.layers if layer is not original]) == 1
+    viewer.layers.remove(viewer.layers[1])
+    assert not session.is_dismissed(entry, "slide")
+    assert session.shown_slides() == [entry]

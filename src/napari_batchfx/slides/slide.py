@@ -36,7 +36,7 @@ def slide_name(path: Path) -> str:
     for suffix in (".ome.tiff", ".ome.tif", ".ome.zarr"):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)] or name
-    return path.stem or name
+    return name if path.is_dir() and path.suffix.lower() != ".zarr" else path.stem or name
 
 
 class Slide:

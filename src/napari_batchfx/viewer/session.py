@@ -300,7 +300,11 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
 
     def _on_removed(self, event: Any) -> None:
         info = tag(event.value)
-        if info and not self._removing and not info.get("placeholder"):
+        is_copy = any(
+            (tag(other).get("slide"), tag(other).get("kind")) == (info.get("slide"), info.get("kind"))
+            for other in self.viewer.layers
+        )
+        if info and not self._removing and not info.get("placeholder") and not is_copy:
             self._dismissed.add((info["slide"], info["kind"]))
             if info["kind"] == "slide":
                 self.slide_hidden.emit(info["slide"])
