@@ -190,6 +190,9 @@ def use_hub(monkeypatch, url, cache, offline=False):
 
 def tiny_model():
     """Files of a repository with timm's smallest vision transformer, random weights (1.5 MB)."""
+    from napari_batchfx.encoders.llvm import keep_triton_out
+
+    keep_triton_out()  # tests with a window drawn by software would crash
     import timm
     import torch
     from safetensors.torch import save

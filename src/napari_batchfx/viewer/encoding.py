@@ -38,6 +38,8 @@ class Encoding(QObject):
         self.job = session.new_job()
         self.live = False
         self._is_view_job = False
+        self._is_loading = False
+        self._view_moved = False
         self._announce = False
         self._scope: set[str] = set()
         self._maps: dict[str, Any] = {}
@@ -160,13 +162,18 @@ class Encoding(QObject):
     def _view_rested(self) -> None:
         if not self.live or (self.job.is_running and not self._is_view_job):
             return  # whole slides are under way: they will get here
+        if self.job.is_running and self._is_loading:
+            self._view_moved = (
+                True  # a download isn't begun again for every move; the tiles come when it is done
+            )
+            return
         self.encode_view(announce=False)
 
     # ------------------------------------------------------------------ results
 
     def _start(self, job: Any, entries: list[SlideEntry], *, is_view: bool) -> None:
         self.job.cancel()
-        self._is_view_job = is_view
+        self._is_view_job, self._is_loading, self._view_moved = is_view, False, False
         self._scope = {entry.fingerprint for entry in entries}
         if not is_view:
             self._announce = True
@@ -176,6 +183,10 @@ class Encoding(QObject):
         self.changed.emit()
 
     def _on_progress(self, progress: Any) -> None:
+        self._is_loading = progress.unit in ("bytes", "encoders")
+        if self._view_moved and not self._is_loading:
+            self.encode_view(announce=False)
+            return
         tiles = progress.partial
         if tiles is None:
             return

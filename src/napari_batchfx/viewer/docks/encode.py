@@ -8,7 +8,6 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QDoubleSpinBox,
-    QFileDialog,
     QGridLayout,
     QLabel,
     QPushButton,
@@ -17,16 +16,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_batchfx.errors import BatchfxError
 from napari_batchfx.viewer.docks.common import Dock, More, RunRow, choice, fill, form_row
+from napari_batchfx.viewer.docks.encoder_picker import EncoderPicker, breakable
 from napari_batchfx.viewer.encoding import Encoding
 
 if TYPE_CHECKING:
     import napari
 
 __all__ = ["EncodeDock", "encoding_for"]
-
-_FROM_FILE = "batchfx:from-file"
 
 
 def encoding_for(session: Any) -> Encoding:
@@ -45,19 +42,17 @@ class EncodeDock(Dock):
         self.encoding = encoding_for(self.session)
         self._last_rate = ""
         self._idle_text = ""
+        self._is_downloading = self._has_downloaded = False
         form = self.add_form()
-        self.encoder = choice()
-        self.encoder.setEditable(True)
-        self.encoder.setInsertPolicy(self.encoder.InsertPolicy.NoInsert)
+        self.picker = EncoderPicker(self.session.new_job(), self)
+        self.encoder = self.picker.box
         form_row(
             form,
             "Encoder",
             self.encoder,
-            "The model that turns a tile into numbers; type any timm name or hf-hub:org/name.",
+            "The model that turns a tile into numbers; type any timm name, hf-hub:org/name or the path of a file or folder.",
         )
-        self.licence = QLabel()
-        self.licence.setWordWrap(True)
-        form.addRow("", self.licence)
+        form.addRow(self.picker.card)
 
         self.where = QButtonGroup(self)
         rows = QWidget()
@@ -137,10 +132,8 @@ class EncodeDock(Dock):
         self.add(self.row, bottom)
         self.finish()
 
-        self._fill_encoders()
         self.show_settings()
-        self.encoder.activated.connect(self._on_encoder)
-        self.encoder.lineEdit().editingFinished.connect(self._on_encoder)
+        self.picker.chosen.connect(self._apply)
         self.where.idToggled.connect(lambda *_: self.refresh())
         self.live.toggled.connect(self._on_live)
         for spin in (self.size_px, self.mpp, self.tissue):
@@ -155,6 +148,7 @@ class EncodeDock(Dock):
         job.succeeded.connect(self._on_done)
         job.failed.connect(self.card.fail)
         job.cancelled.connect(self._on_cancelled)
+        job.ended.connect(self._on_ended)
         self.encoding.changed.connect(self.refresh)
         for signal in (
             self.session.slides_changed,
@@ -222,10 +216,12 @@ class EncodeDock(Dock):
 
     def _headline(self) -> str:
         name = self.session.study.settings.encode.encoder
-        return f"{name}{self._last_rate}"
+        return f"{breakable(name)}{self._last_rate}"
 
     def _on_progress(self, progress: Any) -> None:
         self.row.show_progress(progress)
+        self._is_downloading = progress.unit == "bytes" and bool(progress.total)
+        self._has_downloaded |= self._is_downloading
         if progress.rate and progress.unit == "tiles":
             self._last_rate = f" · {progress.rate:,.0f} tiles/s"
         if self.card.text != self._idle_text:
@@ -255,14 +251,20 @@ class EncodeDock(Dock):
             )
 
     def _encoder_warnings(self) -> list[str]:
-        try:
-            return [str(warning) for warning in getattr(self.session.study.encoder(), "warnings", ())]
-        except BatchfxError:
-            return []
+        encoder = self.session.study.loaded_encoder()
+        return [] if encoder is None else [str(warning) for warning in encoder.warnings]
 
     def _on_cancelled(self) -> None:
-        if not self.encoding.live:
+        if self._is_downloading:
+            self.card.say("Stopped; what was downloaded is kept, and the next time it goes on from there.")
+        elif not self.encoding.live:
             self.card.say("Stopped; the tiles that were done are kept.")
+        self._is_downloading = False
+
+    def _on_ended(self) -> None:
+        if self._has_downloaded:
+            self._has_downloaded = False
+            self.picker.refresh()
 
     def _show_kept(self) -> None:
         store = self.guarded(self.session.study.store)
@@ -278,37 +280,10 @@ class EncodeDock(Dock):
 
     # ------------------------------------------------------------------ settings
 
-    def _fill_encoders(self) -> None:
-        from napari_batchfx.encoders import available
-
-        items: list[tuple[str, Any]] = []
-        for row in available().itertuples():
-            name = str(row.name)
-            items.append((name, name))
-            note = ", ".join(
-                part
-                for part in (f"{row.dim} numbers", str(row.licence), "gated" if row.gated else "")
-                if part
-            )
-            self._notes = {**getattr(self, "_notes", {}), name: note}
-        items.append(("Choose a file ...", _FROM_FILE))
-        fill(self.encoder, items, self.session.study.settings.encode.encoder)
-
-    def _on_encoder(self, *_: Any) -> None:
-        name = self.encoder.currentText().strip()
-        if name == "Choose a file ...":
-            path, _ = QFileDialog.getOpenFileName(
-                self, "Open an encoder", "", "Weights (*.safetensors);;All files (*)"
-            )
-            name = path or self.session.study.settings.encode.encoder
-            self.encoder.setEditText(name)
-        self._apply()
-
     def _apply(self, *_: Any) -> None:
         settings = self.session.study.settings.encode
-        name = self.encoder.currentText().strip() or settings.encoder
         values = {
-            "encoder": name,
+            "encoder": self.picker.name or settings.encoder,
             "device": self.device.currentData(),
             "size_px": self.size_px.value() if self.size_px.value() >= 16 else None,
             "mpp": self.mpp.value() or None,
@@ -319,7 +294,7 @@ class EncodeDock(Dock):
         changed = {key: value for key, value in values.items() if getattr(settings, key) != value}
         for key, value in changed.items():
             setattr(settings, key, value)
-        self._show_licence()
+        self.picker.show_name(settings.encoder)
         if changed:
             self._last_rate = ""
             self.session.settings_changed.emit()
@@ -328,7 +303,7 @@ class EncodeDock(Dock):
     def show_settings(self) -> None:
         """Take the choices over from the study."""
         settings = self.session.study.settings.encode
-        self.encoder.setEditText(settings.encoder)
+        self.picker.show_name(settings.encoder)
         self.size_px.setValue(settings.size_px or 0)
         self.mpp.setValue(settings.mpp or 0.0)
         self.tissue.setValue(settings.min_tissue)
@@ -338,12 +313,6 @@ class EncodeDock(Dock):
             settings.normalizer,
         )
         self.device.setCurrentIndex(max(0, self.device.findData(settings.device)))
-        self._show_licence()
-
-    def _show_licence(self) -> None:
-        self.licence.setText(
-            self._notes.get(self.session.study.settings.encode.encoder, "licence: see the model's own page")
-        )
 
     def _on_live(self, on: bool) -> None:
         if on != self.encoding.live:
