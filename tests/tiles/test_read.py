@@ -165,3 +165,38 @@ def test_whole_tiles_of_the_file_are_read_once_and_equal(real_data):
             assert np.array_equal(tile, slide.read(0, row * 240, col * 240, 240, 240))
         assert tile_cache().nbytes > 0
         assert np.array_equal(read_tiles(grid, grid.all_cells()), tiles)
+
+
+@pytest.mark.parametrize("colour", ["ycbcr", "rgb"])
+def test_tiles_decoded_straight_into_their_place_are_the_same(tmp_path, colour):
+    """The quick way for whole JPEG tiles gives the pixels of ``read``, and grey for a damaged one."""
+    from napari_batchfx.tiles import damaged_tiles
+
+    rng = np.random.default_rng(4)
+    image = rng.integers(0, 255, (300, 420, 3), np.uint8)
+    path = write_pyramid(tmp_path / "a.tif", image, 0.5, tile=64, levels=1, jpeg_colour=colour)
+    with open_slide(path) as slide:
+        grid = TileGrid(slide, 64, 0.5)
+        cells = grid.all_cells()
+        wanted = np.stack([slide.read(0, r * 64, c * 64, 64, 64) for r, c in cells])
+    with open_slide(path) as slide:
+        into = slide._source.tile_into
+        taken = []
+        slide._source.tile_into = lambda *args: taken.append(into(*args)) or taken[-1]
+        np.testing.assert_array_equal(read_tiles(TileGrid(slide, 64, 0.5), cells, workers=1), wanted)
+        assert len(taken) == len(cells)
+        assert all(taken)
+    data = bytearray(path.read_bytes())
+    with open_slide(path) as slide:
+        segments = slide._source._segments[0]
+        start, count = int(segments._offsets[8]), int(segments._counts[8])
+    data[start : start + count] = bytes(count)
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(data)
+    with open_slide(bad) as slide:
+        grid = TileGrid(slide, 64, 0.5)
+        tiles = read_tiles(grid, cells, workers=1)
+        flags = damaged_tiles(grid, cells)
+    assert flags.sum() == 1
+    assert (tiles[flags] == 191).all()
+    np.testing.assert_array_equal(tiles[~flags], wanted[~flags])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
@@ -97,10 +98,11 @@ class Pixels:
         group: Key = (self.token, level, row, -1) if info.banded else key
         return tile_cache().get_group(key, group, lambda: self._keyed_tiles(level, row, col))
 
-    def once(self, level: int, y: int, x: int, h: int, w: int) -> Rgb | None:
+    def once(self, level: int, y: int, x: int, h: int, w: int, out: Rgb | None = None) -> Rgb | None:
         """Decode a region that is exactly one stored tile, without keeping it; else None.
 
-        An encoder needs such a tile once: memory to keep it costs a third of its decoding.
+        An encoder needs such a tile once: memory to keep it costs a third of its decoding. Where the source
+        can, it decodes straight into ``out``, which is returned then.
         """
         info = self.levels[level]
         row, col = y // info.tile[0], x // info.tile[1]
@@ -108,6 +110,12 @@ class Pixels:
             return None
         if (h, w) != self.size(level, row, col) or (self.token, level, row, col) in tile_cache():
             return None
+        into = getattr(self._source, "tile_into", None)
+        if out is not None and into is not None and self.colour is None:
+            # damage is met again, and counted, by the way that fills in the grey
+            with contextlib.suppress(DamagedTile):
+                if into(info.source, row, col, out):
+                    return out
         return next(tile for place, tile in self.stored_tiles(level, row, col) if place == (row, col))
 
     def _keyed_tiles(self, level: int, row: int, col: int) -> Iterator[tuple[Key, Rgb]]:

@@ -30,6 +30,7 @@ __all__ = ["Segments"]
 
 Rgb = NDArray[np.uint8]
 UNCOMPRESSED = 1
+JPEG_CODE = 7
 RAW_ROWS = 128
 RAW_PIXELS = 16 * 2**20
 # a coded tile larger than its pixels is possible (noise), one much larger is a wrong number
@@ -131,7 +132,50 @@ class Segments:
             tile = np.concatenate(full, axis=-1) if len(full) == self._planes else None
         return None if tile is None else to_rgb(tile, self._page)
 
-    def _one(self, index: int) -> Rgb | None:
+    def read_into(self, row: int, col: int, out: Rgb) -> bool:
+        """Decode a segment straight into ``out``, uint8 (h, w, 3); False where that isn't possible.
+
+        Saves an array and a copy, a tenth of the time of a JPEG tile. Pixels are those of :meth:`read`.
+
+        Raises
+        ------
+        DamagedTile, SlideError
+            As :meth:`read`.
+        """
+        page = self._page
+        possible = (
+            page.compression == JPEG_CODE
+            and page.jpeg_spaces is not None
+            and page.jpeg_header is None
+            and page.is_rgb
+            and page.samples == 3
+            and not page.is_planar
+            and out.shape == (*page.segment, 3)
+            and out.flags.c_contiguous
+        )
+        data = self._data(row * self._n_cols + col) if possible else None
+        if data is None:
+            return False
+        from imagecodecs import jpeg8_decode
+
+        colorspace, outcolorspace = page.jpeg_spaces or (None, None)
+        try:
+            jpeg8_decode(
+                data,
+                tables=page.jpeg_tables,
+                colorspace=colorspace,
+                outcolorspace=outcolorspace,
+                shape=page.segment,
+                out=out,
+            )
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - the way that can say what is wrong is taken instead
+            return False
+        return True
+
+    def _data(self, index: int) -> bytes | None:
+        """The coded bytes of a segment, looked at before they are decoded."""
         offset, count = int(self._offsets[index]), int(self._counts[index])
         if not offset or count <= 0:
             return None
@@ -141,6 +185,13 @@ class Segments:
             raise DamagedTile(f"it says that it takes {count:,} bytes, far more than its pixels")
         data = self._file.read(offset, count)
         self._require_whole(data, index)
+        return data
+
+    def _one(self, index: int) -> Rgb | None:
+        data = self._data(index)
+        if data is None:
+            return None
+        samples = 1 if self._page.is_planar else self._page.samples
         try:
             decoded = self._decode(data, index, **self._extra)[0]
         except MemoryError:

@@ -108,6 +108,13 @@ class TiffSource:
         else:
             yield (row, col), _fit(self._segments[level].read(row, col), size)
 
+    def tile_into(self, level: int, row: int, col: int, out: Rgb) -> bool:
+        """Decode a whole tile straight into ``out``; False where :meth:`tiles` has to do it."""
+        info = self.levels[level]
+        if info.banded or any(self._overlaps[level]):
+            return False
+        return self._segments[level].read_into(row, col, out)
+
     def _band(self, level: int, row: int) -> Iterator[Placed]:
         """Yield a band of segments in tiles; damaged segments are grey in it and raised at the end."""
         height, width = self.levels[level].shape

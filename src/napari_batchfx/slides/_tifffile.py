@@ -80,6 +80,7 @@ class Page:
     )
     jpeg_tables: bytes | None = field(default=None, repr=False)
     jpeg_header: bytes | None = field(default=None, repr=False)
+    jpeg_spaces: tuple[Any, Any] | None = field(default=None, repr=False)
     decode: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -188,6 +189,7 @@ def _page(raw: Any, index: tuple[int, ...]) -> Page:
         counts=_table(raw.databytecounts),
         jpeg_tables=_bytes(raw.jpegtables) if compression in JPEG else None,
         jpeg_header=_bytes(raw.keyframe.jpegheader) if compression in JPEG else None,
+        jpeg_spaces=_jpeg_spaces(raw) if compression in JPEG else None,
         decode=_decode(raw),
         **text,
     )
@@ -207,6 +209,20 @@ def _decode(raw: Any) -> Callable[..., Any] | None:
     except Exception:  # noqa: BLE001 - a damaged label or macro page must not keep the slide from opening
         return None
     return decode
+
+
+def _jpeg_spaces(raw: Any) -> tuple[Any, Any] | None:
+    """Colour space of the page's JPEG data and of what they are decoded to, as its own decoder has it."""
+    find = getattr(tifffile.tifffile, "jpeg_decode_colorspace", None)
+    try:
+        found: tuple[Any, Any] | None = (
+            None
+            if find is None
+            else find(raw.photometric, raw.planarconfig, raw.extrasamples, raw.keyframe.is_jfif)
+        )
+    except Exception:  # noqa: BLE001 - only the quicker way is closed then
+        return None
+    return found
 
 
 def _table(values: Any) -> NDArray[np.int64]:

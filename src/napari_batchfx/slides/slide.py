@@ -309,14 +309,14 @@ class Slide:
         region = self._inside(index, y0, x0, int(rows[-1]) - y0 + 1, int(cols[-1]) - x0 + 1, quickly)
         return region[rows - y0][:, cols - x0]
 
-    def read_once(self, level: int, y: int, x: int, h: int, w: int) -> Rgb:
+    def read_once(self, level: int, y: int, x: int, h: int, w: int, out: Rgb | None = None) -> Rgb:
         """As :meth:`read`, for pixels that won't be asked for again: a whole tile of the file isn't kept.
 
-        The array may be read-only.
+        The array may be read-only, or ``out`` itself, uint8 (h, w, 3), where that is quicker.
         """
         self._require_open()
         self._watch.check()
-        tile = self._pixels.once(self._index(level), y, x, h, w) if y >= 0 and x >= 0 else None
+        tile = self._pixels.once(self._index(level), y, x, h, w, out) if y >= 0 and x >= 0 else None
         return self._read(level, y, x, h, w) if tile is None else tile
 
     def _index(self, level: int) -> int:

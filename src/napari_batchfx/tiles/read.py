@@ -56,7 +56,9 @@ def read_tile(grid: TileGrid, row: int, col: int) -> Rgb:
 
 def _fill(out: Rgb, grid: TileGrid, row: int, col: int) -> None:
     bounds, box = _footprint(grid, row, col)
-    out[:] = grid.slide.read_once(grid.level, *bounds) if box is None else read_tile(grid, row, col)
+    tile = grid.slide.read_once(grid.level, *bounds, out) if box is None else read_tile(grid, row, col)
+    if tile is not out:
+        out[:] = tile
 
 
 def _footprint(
