@@ -186,3 +186,28 @@ def test_a_slide_named_twice_is_encoded_once(slides, tmp_path):
         outcome = run(study.encode_job([entry, "A-1"]))
         assert (outcome.tiles, outcome.slides) == (80, ("A-1",))
         assert study.table(slides=["A-1", entry]).n_obs == 80
+
+
+def test_damaged_tiles_are_left_out_and_counted(tmp_path):
+    """A study stores nothing for tiles whose pixels are lost, and says how many there were."""
+    from napari_batchfx.slides import open_slide, write_pyramid
+
+    rng = np.random.default_rng(5)
+    image = np.clip(rng.normal((180, 90, 150), 30, (512, 512, 3)), 0, 255).astype(np.uint8)
+    path = write_pyramid(tmp_path / "a.tif", image, 0.5, tile=128, levels=1)
+    with open_slide(path) as slide:
+        segments = slide._source._segments[0]
+        start, count = int(segments._offsets[5]), int(segments._counts[5])
+    data = bytearray(path.read_bytes())
+    data[start : start + count] = bytes(count)
+    path.write_bytes(data)
+    with Study.create() as study:
+        study.settings.encode.encoder = "colour-statistics"
+        study.settings.encode.size_px, study.settings.encode.mpp = 64, 0.5
+        study.settings.encode.min_tissue = 0.0  # the mask alone leaves damaged places out
+        entry = study.add_slide(path)
+        outcome = run(study.encode_job())
+        assert outcome.damaged == 4
+        assert outcome.tiles == 64 - 4
+        assert len(study.table("all")) == 60
+        assert study.open_slide(entry).damage

@@ -39,7 +39,8 @@ def register(app: typer.Typer) -> None:
             done = drive(work.run_job())
             problems += [str(problem) for problem in done.problems]
             console.print(
-                f"encoded: {count(done.encode.tiles, 'tile')} ({done.encode.kept:,} there already), "
+                f"encoded: {count(done.encode.tiles, 'tile')} ({done.encode.kept:,} there already"
+                f"{f', {done.encode.damaged:,} damaged and left out' if done.encode.damaged else ''}), "
                 f"{count(len(done.encode.slides), 'slide')}",
                 markup=False,
             )

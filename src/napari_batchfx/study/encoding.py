@@ -57,12 +57,15 @@ class EncodeOutcome:
         Slides that are done.
     problems : tuple of Problem
         Slides that are not, with the reason.
+    damaged : int
+        Tiles left out because pixels of theirs are damaged in the file.
     """
 
     tiles: int
     kept: int
     slides: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
+    damaged: int = 0
 
 
 @dataclass
@@ -95,18 +98,19 @@ def encode_job(
             plans.append(_plan(recipe, entry, None if cells is None else cells[entry.name]))
         except (BatchfxError, OSError) as error:
             problems.append(study.report_problem(entry.name, error))
-    total, before, encoded = sum(plan.total for plan in plans), 0, 0
+    total, before, encoded, damaged = sum(plan.total for plan in plans), 0, 0, 0
     finished: list[str] = []
     for plan in plans:
         try:
             # Cells that were named are shown at once; of whole slides the store alone is read.
-            encoded += yield from _fill(plan, recipe, before, total, show=cells is not None)
+            stored = yield from _fill(plan, recipe, before, total, show=cells is not None)
+            encoded, damaged = encoded + stored, damaged + len(plan.todo) - stored
             finished.append(plan.entry.name)
         except (BatchfxError, OSError) as error:
             problems.append(study.report_problem(plan.entry.name, error))
         before += plan.total
     kept = sum(len(plan.stored) for plan in plans)
-    return EncodeOutcome(encoded, kept, tuple(finished), tuple(problems))
+    return EncodeOutcome(encoded, kept, tuple(finished), tuple(problems), damaged)
 
 
 def _plan(recipe: Recipe, entry: SlideEntry, wanted: NDArray[np.integer[Any]] | None) -> _Plan:
@@ -133,8 +137,9 @@ def _fill(plan: _Plan, recipe: Recipe, before: int, total: int, *, show: bool) -
         tiles = EncodedTiles(entry.name, entry.fingerprint, block, place.array.read(block)) if show else None
         yield Progress(before + start + len(block), total, what, partial=tiles)
     before += len(plan.stored)
+    stored = 0
     if not len(plan.todo):
-        return 0
+        return stored
     job = encode(
         place.grid,
         recipe.encoder,
@@ -148,8 +153,9 @@ def _fill(plan: _Plan, recipe: Recipe, before: int, total: int, *, show: bool) -
             if batch is not None:
                 batch = whole_tiles(place.grid, batch)
                 place.array.append(batch.cells, batch.features)
+                stored += len(batch.cells)
                 partial = EncodedTiles(entry.name, entry.fingerprint, batch.cells, batch.features)
             yield Progress(before + step.done, total, what, step.unit, step.rate, partial)
     finally:
         job.close()
-    return len(plan.todo)
+    return stored

@@ -236,7 +236,7 @@ class EncodeDock(Dock):
                 "\n".join(str(problem) for problem in outcome.problems[1:]),
                 kind="error",
             )
-        elif not outcome.tiles and not outcome.kept:
+        elif not outcome.tiles and not outcome.kept and not outcome.damaged:
             self.card.say(
                 "There is no tissue in what you chose, so nothing was encoded.",
                 "Move the view over tissue, or lower the least tissue of a tile under More.",
@@ -244,6 +244,8 @@ class EncodeDock(Dock):
             )
         else:
             kept = f"; {outcome.kept:,} were there already" if outcome.kept else ""
+            if outcome.damaged:
+                warnings.insert(0, f"{outcome.damaged:,} tiles are damaged in the file and were left out.")
             self.card.say(
                 f"{outcome.tiles:,} tiles encoded{kept}.",
                 "\n".join([f"{self._headline()}", *warnings]),
