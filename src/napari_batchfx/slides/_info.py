@@ -34,5 +34,6 @@ def slide_info(slide: Slide) -> dict[str, Any]:
         "icc_note": slide.icc_note,
         "associated": slide.associated,
         "n_damaged": len(slide.damage),
+        "lost_share": slide.lost_share,
         "fingerprint": slide.fingerprint,
     }

@@ -111,6 +111,15 @@ class Segments:
         ends = first + self._counts[: len(self._offsets)][has]
         return bool(len(ends)) and int(ends.min()) > self._file.size
 
+    @property
+    def lost_share(self) -> float:
+        """Share of the stored segments that lie, in part or whole, beyond the end of the file."""
+        n = min(len(self._offsets), len(self._counts))
+        first, counts = self._offsets[:n], self._counts[:n]
+        has = (first > 0) & (counts > 0)
+        lost = has & (first + counts > self._file.size)
+        return float(lost.sum() / has.sum()) if has.any() else 0.0
+
     def read(self, row: int, col: int) -> Rgb | None:
         """Return a segment as RGB (h, w, 3), ``None`` where the file has none.
 

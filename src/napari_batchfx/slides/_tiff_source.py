@@ -63,6 +63,7 @@ class TiffSource:
             self._tiff.close()
             raise
         self.levels: tuple[StoredLevel, ...] = tuple(levels)
+        self.lost_share = self._segments[0].lost_share
         self.metadata = layout.metadata
         self._associated = dict(layout.associated)
         self._encoded = {name: data for name, data in layout.encoded if name not in self._associated}

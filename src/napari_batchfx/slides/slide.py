@@ -92,6 +92,7 @@ class Slide:
         self._is_closed = False
         self._watch = FileWatch(path, source)
         self._damage = DamageLog()
+        self.lost_share: float = getattr(source, "lost_share", 0.0)
         self.levels: tuple[Level, ...] = plan_levels(source.levels)
         self.shape: tuple[int, int] = self.levels[0].shape
         meta = source.metadata

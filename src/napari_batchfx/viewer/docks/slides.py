@@ -189,6 +189,12 @@ class SlidesDock(Dock):
             self.card.say(problems[0].text, "\n".join(problem.text for problem in problems[1:]), kind="warn")
         elif not slides:
             self.card.say("No slides yet.", "Add slide files, drop them here, or try a sample.")
+        elif cut := self._cut_off(slides):
+            self.card.say(
+                f"{cut[0]}: the file is incomplete, {cut[1]:.0%} of its tiles are missing.",
+                "Copy or export it again. What is missing is shown grey and left out of features.",
+                kind="warn",
+            )
         elif unsized := [entry.name for entry in slides if self._lacks_mpp(entry)]:
             self.card.say(
                 f"{unsized[0]}: the file has no pixel size.",
@@ -267,6 +273,14 @@ class SlidesDock(Dock):
         """Whether the slide can be read but nobody knows its pixel size."""
         slide = open_or_none(self.session, entry)
         return slide is not None and slide.mpp is None
+
+    def _cut_off(self, slides: list[SlideEntry]) -> tuple[str, float] | None:
+        """The first slide whose file ends before its pixels do, and the share of tiles it lost."""
+        for entry in slides:
+            slide = open_or_none(self.session, entry)
+            if slide is not None and slide.lost_share > 0:
+                return entry.path.name, max(0.01, slide.lost_share)
+        return None
 
     def _is_estimate(self, entry: SlideEntry) -> bool:
         slide = open_or_none(self.session, entry)
