@@ -48,5 +48,5 @@ def _private_folders(tmp_path_factory, monkeypatch):
     """Keep caches and settings of tests out of the user's home."""
     home = tmp_path_factory.getbasetemp() / "batchfx-home"
     monkeypatch.setenv("BATCHFX_CACHE", str(home / "cache"))
-    monkeypatch.setenv("BATCHFX_CONFIG", str(home / "config"))
+    monkeypatch.setenv("BATCHFX_CONFIG", str(tmp_path_factory.mktemp("batchfx-config")))
     monkeypatch.setenv("BATCHFX_PREPARED", str(home / "prepared"))

@@ -276,3 +276,83 @@ def test_a_new_pixel_size_keeps_regions_and_alignment_on_their_tissue(dock, make
     after = np.asarray(b.affine_um) @ np.array([100 * 0.25, 60 * 0.4, 1.0])
     np.testing.assert_allclose(after[:2] / 1.0, before[:2] / 0.5)
     assert not a.is_aligned
+
+
+def test_other_colours_end_what_reads_the_old_ones(bench, dock, make_slide, wait):
+    """Encoding stops, overlays of the old colours leave, tissue is found anew, live goes on with the new ones."""
+    image = np.tile(tissue(640, 640), (3, 3, 1))
+    dock.add_paths([make_slide("a.tif", image, icc_profile=matrix_profile())])
+    session, encode = dock.session, bench.docks["encode"]
+    (entry,) = session.study.slides
+    dock.tissue.shown.setChecked(True)
+    _found(dock, wait)
+    before = dock.tissue._previews[entry.fingerprint][0]
+    encode.encoding.encode_slides([entry])
+    wait(lambda: session.layer(entry, "encoded") is not None)
+    dock.set_colours("auto")
+    assert not encode.encoding.job.is_running
+    assert session.layer(entry, "encoded") is None
+    wait(lambda: session.layer(entry, "tissue") is not None)
+    _found(dock, wait)
+    assert dock.tissue._previews[entry.fingerprint][0] != before
+    # every tile that is stored belongs to the colours that its key names
+    from napari_batchfx.tiles import read_tiles
+
+    encoder = session.study.encoder()
+    for icc in ("off", "auto"):
+        session.study.update_slide(entry, icc=icc)
+        grid = session.study.grid(entry)
+        table = session.study.store().array(entry.fingerprint, encoder.key, grid.key, dim=encoder.dim)
+        cells = table.done_cells()
+        if len(cells):
+            np.testing.assert_allclose(
+                table.read(cells[:20]), encoder.embed(read_tiles(grid, cells[:20])), rtol=1e-4, atol=1e-4
+            )
+
+
+def test_tissue_settings_do_not_stop_the_encoding(bench, dock, make_slide, wait):
+    image = np.tile(tissue(640, 640), (3, 3, 1))
+    dock.add_paths([make_slide("a.tif", image)])
+    session, encode = dock.session, bench.docks["encode"]
+    (entry,) = session.study.slides
+    encode.encoding.encode_slides([entry])
+    wait(lambda: session.layer(entry, "encoded") is not None)
+    running = encode.encoding.job.is_running
+    dock.tissue.shown.setChecked(True)
+    _found(dock, wait)
+    assert session.layer(entry, "encoded") is not None
+    wait(lambda: not encode.encoding.job.is_running)
+    assert running or "encoded" in encode.card.text
+
+
+def test_an_aligned_slide_opened_again_lies_where_it_lay(dock, make_slide):
+    from napari_batchfx.viewer.sample_data import lay_on
+
+    paths = [make_slide("a.tif", tissue(400, 400)), make_slide("b.tif", tissue(400, 400, seed=1))]
+    dock.add_paths(paths)
+    session = dock.session
+    a, b = session.study.slides
+    lay_on(session.study, a, b, [[1, 0, 40.0], [0, 1, -7.0], [0, 0, 1]])
+    session.place_slides()
+    viewer = dock.viewer
+    viewer.open(paths[1], plugin="napari-batchfx")  # shown already: nothing is added
+    assert len(viewer.layers) == 2
+    viewer.layers.remove(session.layer(b, "slide"))
+    viewer.open(paths[1], plugin="napari-batchfx")
+    np.testing.assert_allclose(session.layer(b, "slide").affine.affine_matrix[-3:, -3:], b.affine_um)
+
+
+def test_a_file_that_vanishes_while_it_is_shown_turns_grey(dock, make_slide, qtbot):
+    path = make_slide("a.tif", tissue(1200, 1200))
+    dock.add_paths([path])
+    session = dock.session
+    (entry,) = session.study.slides
+    layer = session.layer(entry, "slide")
+    path.unlink()
+    qtbot.wait(1100)  # it is looked for once a second
+    from napari_batchfx.slides import tile_cache
+
+    tile_cache().clear()
+    layer.refresh()
+    qtbot.wait(50)
+    assert (np.asarray(layer.data[0][-100:, -100:]) == 191).all()

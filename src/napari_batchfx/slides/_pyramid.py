@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_batchfx.errors import SlideError
+from napari_batchfx.slides.damage import missing_tile
+
 if TYPE_CHECKING:
     import dask.array as da
 
@@ -58,5 +61,13 @@ class _LevelArray:
         y0, y1, _ = rows.indices(self.shape[0])
         x0, x1, _ = cols.indices(self.shape[1])
         place = (self._level, y0, x0, y1 - y0, x1 - x0)
-        region = self._slide._read(*place, quickly=True) if self._quickly else self._slide.read(*place)
+        if self._quickly:
+            try:
+                region = self._slide._read(*place, quickly=True)
+            except SlideError:
+                # gone or closed: an exception inside a viewer's drawing would take the viewer with
+                # it; who reads the slide for numbers is told in words
+                region = missing_tile(place[3:])
+        else:
+            region = self._slide.read(*place)
         return region[(slice(None, None, rows.step), slice(None, None, cols.step), *rest)]

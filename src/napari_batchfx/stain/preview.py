@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["preview"]
 
 
-def preview(slide: Slide, transform: StainTransform) -> list[Any]:
+def preview(slide: Slide, transform: StainTransform, *, pending: str = "wait") -> list[Any]:
     """Pyramid of a slide through a stain transform, lazily and chunk by chunk.
 
     Parameters
@@ -23,6 +23,8 @@ def preview(slide: Slide, transform: StainTransform) -> list[Any]:
         An open slide.
     transform : StainTransform
         Usually ``normalizer.for_slide(slide)``.
+    pending : {"wait", "blank"}
+        What to do about levels that the file lacks, see :meth:`napari_batchfx.slides.Slide.pyramid`.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def preview(slide: Slide, transform: StainTransform) -> list[Any]:
             meta=np.empty((0, 0, 3), np.uint8),
             name=f"stain-{slide.fingerprint}-{transform.key}-{i}-{level.name}",
         )
-        for i, level in enumerate(slide.pyramid())
+        for i, level in enumerate(slide.pyramid(pending=pending))
     ]
 
 

@@ -67,4 +67,4 @@ def tissue_said(settings: Any, annotations: Iterable[Annotation]) -> list[Any]:
 
 
 def _plain(name: str | None) -> str:
-    return " ".join((name or "").lower().split())
+    return " ".join((name or "").lower().replace("_", " ").replace("-", " ").split())

@@ -59,6 +59,7 @@ class Encoding(QObject):
         session.slide_hidden.connect(self._on_slide_hidden)
         session.study_changed.connect(self._forget)
         session.settings_changed.connect(self._forget)
+        session.slide_altered.connect(self._on_slide_altered)
 
     # ------------------------------------------------------------------ what to encode
 
@@ -231,6 +232,14 @@ class Encoding(QObject):
         self._dirty.clear()
         for entry in self.session.study.slides:
             self.session.drop(entry, "encoded")
+
+    def _on_slide_altered(self, fingerprint: str) -> None:
+        """Values of the slide as it was must not mix with new ones; live goes on with it as it is now."""
+        self._maps.pop(fingerprint, None)
+        self._dirty.discard(fingerprint)
+        self.session.features_changed.emit(fingerprint)
+        if self.live:
+            self._settle.start()
 
     def _has_mpp(self, entry: SlideEntry) -> bool:
         from napari_batchfx.errors import BatchfxError

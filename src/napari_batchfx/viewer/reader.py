@@ -40,7 +40,7 @@ def read_slides(path: str | list[str]) -> list[tuple[Any, dict[str, Any], str]]:
     """Open slides as RGB multiscale dask layers in micrometres, in the study of the viewer in front."""
     from napari_batchfx.slides import open_slide
     from napari_batchfx.viewer import seam
-    from napari_batchfx.viewer.layers import slide_layer_data
+    from napari_batchfx.viewer.layers import affine_to_napari, slide_layer_data
     from napari_batchfx.viewer.session import session_for
 
     paths = [path] if isinstance(path, (str, Path)) else list(path)
@@ -50,7 +50,10 @@ def read_slides(path: str | list[str]) -> list[tuple[Any, dict[str, Any], str]]:
         if viewer is None:
             layers.append(slide_layer_data(open_slide(one)))
         else:
-            study = session_for(viewer).study
-            entry = study.add_slide(one)
-            layers.append(slide_layer_data(study.open_slide(entry), entry.name))
-    return layers
+            session = session_for(viewer)
+            entry = session.study.add_slide(one)
+            if session.layer(entry, "slide") is not None:
+                continue  # it is shown already
+            data, options, kind = slide_layer_data(session.study.open_slide(entry), entry.name)
+            layers.append((data, {**options, "affine": affine_to_napari(entry.affine_um)}, kind))
+    return layers or [(None,)]  # what napari takes for "read, nothing to add"

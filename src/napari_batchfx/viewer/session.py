@@ -46,13 +46,14 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
     """What the docks of one viewer share.
 
     Signals tell the docks what changed: ``slides_changed``, ``layers_changed`` (a slide shown or hidden, an overlay
-    made or deleted), ``features_changed(fingerprint)``, ``regions_changed``, ``results_changed``, ``settings_changed``
+    made or deleted), ``slide_altered(fingerprint)`` (read in other colours or another size), ``features_changed(fingerprint)``, ``regions_changed``, ``results_changed``, ``settings_changed``
     and ``study_changed`` (another study altogether).
     """
 
     slides_changed = Signal()
     layers_changed = Signal()
     slide_hidden = Signal(str)
+    slide_altered = Signal(str)
     features_changed = Signal(str)
     regions_changed = Signal()
     results_changed = Signal()
@@ -206,6 +207,10 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
 
         pull(self)
         old = entry.name
+        is_other = "mpp" in values or "icc" in values
+        if is_other:
+            for job in self._jobs:  # they read the slide as it was
+                job.cancel()
         self.holds_regions = "mpp" in values  # shapes of the old pixel size must not be read back
         try:
             self.study.update_slide(entry, **values)
@@ -221,7 +226,10 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
             self.holds_regions = False
         if "icc" in values:
             self._recolour(entry)
+            self.preparer.want(entry)
         self.slides_changed.emit()
+        if is_other:
+            self.slide_altered.emit(entry.fingerprint)
 
     def set_affine(self, entry: SlideEntry, affine_um: Any) -> None:
         """Move a slide, and everything over it, into the common frame."""

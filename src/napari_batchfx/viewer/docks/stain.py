@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QLabel, QSlider
 
+from napari_batchfx.errors import BatchfxError, StainError
 from napari_batchfx.jobs import Job, Ticker
 from napari_batchfx.viewer import layers as batchfx_layers
 from napari_batchfx.viewer.docks.common import Dock, RunRow, choice, fill, form_row, hint
@@ -61,6 +62,7 @@ class StainDock(Dock):
             ),
         )
         self.finish()
+        self._declined: list[str] = []
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.setInterval(60)
@@ -90,9 +92,15 @@ class StainDock(Dock):
         ticker = Ticker(len(entries), "estimating stain", "slides")
         yield ticker.tick(0)
         transforms: dict[str, Any] = {}
+        self._declined = []
         for entry in entries:
-            transforms[entry.fingerprint] = study.stain_transform(entry)
+            try:
+                transforms[entry.fingerprint] = study.stain_transform(entry)
+            except BatchfxError as error:  # fluorescence, a blank slide: the others are shown
+                self._declined.append(str(error))
             yield ticker.tick()
+        if not transforms and self._declined:
+            raise StainError(self._declined[0])
         return transforms
 
     def refresh(self) -> None:
@@ -138,6 +146,7 @@ class StainDock(Dock):
         self.numbers.setText("<br>".join(lines))
         method = self.method.currentText()
         target = self.target.currentText()
+        warnings += self._declined
         self.card.say(
             f"{method} towards {target}, {len(lines)} {'slide' if len(lines) == 1 else 'slides'} estimated.",
             "\n".join(warnings),
@@ -154,7 +163,7 @@ class StainDock(Dock):
         slide = self.session.study.open_slide(entry)
         if self.session.is_dismissed(entry, "preview"):
             return
-        pyramid = preview(slide, transform)
+        pyramid = preview(slide, transform, pending="blank")
         _data, options, _ = batchfx_layers.slide_layer_data(
             slide, f"{entry.name} · {self.method.currentText()} preview"
         )

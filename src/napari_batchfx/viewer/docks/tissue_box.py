@@ -162,7 +162,11 @@ class TissueBox(More):
         if self._filling:
             return
         self.threshold.setEnabled(not self.automatic.isChecked())
-        self._session.study.settings.tissue = self.choice()
+        choice = self.choice()
+        if choice != self._session.study.settings.tissue:
+            self._session.study.settings.tissue = choice
+            # which tiles count is another now; the features of a tile are not
+            self._session.features_changed.emit("")
         self._settle.start()
 
     def _on_study(self) -> None:
@@ -178,6 +182,10 @@ class TissueBox(More):
         shown = self._session.shown_slides()
         for button in (self.draw_tissue, self.draw_none, self.shown):
             button.setEnabled(bool(shown))
+        for entry in shown:
+            known = self._previews.get(entry.fingerprint)
+            if known is not None and known[0] != self._state(entry):
+                self._text.pop(entry.fingerprint, None)  # found in other colours or another pixel size
         if self.shown.isChecked() and any(
             self._session.layer(entry, "tissue") is None
             and not self._session.is_dismissed(entry, "tissue")
@@ -185,6 +193,14 @@ class TissueBox(More):
             for entry in shown
         ):
             self._settle.start()
+
+    def _state(self, entry: SlideEntry) -> tuple[Any, ...] | None:
+        """What a preview holds for: an open slide in its colours and pixel size."""
+        try:
+            slide = self._session.study.open_slide(entry)
+        except BatchfxError:
+            return None
+        return (id(slide), slide.mpp, slide.colour_key)
 
     def _on_shown(self, on: bool) -> None:
         if on:
@@ -216,7 +232,6 @@ class TissueBox(More):
         )
 
     def _find(self) -> None:
-        self._session.settings_changed.emit()
         if not self.shown.isChecked() or self._session.is_closed:
             return
         regions.pull(self._session)
@@ -237,9 +252,7 @@ class TissueBox(More):
         for wanted in ((), kinds):
             for entry in entries:
                 try:
-                    slide = study.open_slide(entry)
-                    # a preview holds for an open slide in its colours and pixel size
-                    holds = (id(slide), slide.mpp, slide.colour_key)
+                    holds = self._state(entry)
                     known = self._previews.get(entry.fingerprint)
                     if known is None or known[0] != holds:
                         known = self._previews[entry.fingerprint] = (holds, tissue_preview(study, entry))
