@@ -50,9 +50,9 @@ tests() {
         options+=("${pytest_arguments[@]}")
     fi
     # A hung test ends with the traceback of every thread: after 3 minutes by pytest's watchdog, and should that be stuck as
-    # well, after 15 by SIGABRT, on which faulthandler prints too. PYTHONPATH: the plugin that traces Qt's threads.
+    # well, after 25 by SIGABRT, on which faulthandler prints too. PYTHONPATH: the plugin that traces Qt's threads.
     local limit=(env)
-    command -v timeout >/dev/null && limit=(timeout --foreground --signal=ABRT --kill-after=20 900)
+    command -v timeout >/dev/null && limit=(timeout --foreground --signal=ABRT --kill-after=20 1500)
     step "Tests (pytest)" env PYTHONPATH="tools${PYTHONPATH:+:$PYTHONPATH}" PYTHONFAULTHANDLER=1 \
         tools/with-display.sh "${limit[@]}" "$bin/python" -m pytest -p trace_qt_threads "${options[@]}"
 }

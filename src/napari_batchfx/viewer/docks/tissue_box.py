@@ -38,6 +38,7 @@ class TissueBox(More):
 
     def __init__(self, dock: SlidesDock) -> None:
         super().__init__("Tissue")
+        self.toggleButton().setToolTip("What counts as tissue, and pen, edges, folds and blur on it.")
         self._dock = dock
         self._session: Session = dock.session
         self._previews: dict[str, tuple[Any, TissuePreview]] = {}
