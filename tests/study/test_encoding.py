@@ -211,3 +211,56 @@ def test_damaged_tiles_are_left_out_and_counted(tmp_path):
         assert outcome.tiles == 64 - 4
         assert len(study.table("all")) == 60
         assert study.open_slide(entry).damage
+        assert outcome.damage_said() == ["a: 4 tiles are damaged in the file and left out."]
+        again = run(study.encode_job())  # known by now: said, not read again
+        assert (again.tiles, again.kept, again.damaged) == (0, 60, 4)
+
+
+@pytest.mark.parametrize("change", [{"icc": "auto"}, {"mpp": 0.6}])
+def test_a_slide_changed_while_it_is_encoded_stores_nothing_wrong(slides, tmp_path, change):
+    """Colours or pixel size changed in the middle: what is stored is right, the rest is asked for again."""
+    import tifffile
+
+    from napari_batchfx.slides import open_slide, write_pyramid
+
+    from tests.slides.profiles import matrix_profile
+
+    pixels = tifffile.imread(slides["A-1"])
+    path = write_pyramid(
+        tmp_path / "profiled.tif", pixels, MPP, compression="deflate", icc_profile=matrix_profile()
+    )
+    with Study.create(tmp_path / "s") as study:
+        study.settings.encode.size_px, study.settings.encode.mpp = TILE, MPP
+        study.settings.encode.min_tissue, study.settings.encode.batch_size = 0.0, 8
+        entry = study.add_slide(path)
+        seen = 0
+        job = study.encode_job()
+        try:
+            while True:
+                if next(job).partial is not None:
+                    seen += 1
+                    if seen == 1:
+                        study.update_slide(entry, **change)
+        except StopIteration as end:
+            outcome = end.value
+        assert outcome.slides == ()
+        assert "changed meanwhile" in str(outcome.problems[0])
+        assert "encode again" in str(outcome.problems[0])
+        assert seen == 1
+        run(study.encode_job())
+        encoder = load("colour-statistics")
+        after = study.table("all")
+        if "icc" in change:
+            study.update_slide(entry, icc="off")
+            before = study.table("all")
+            with open_slide(path) as slide:
+                expected = encoder.embed(
+                    read_tiles(TileGrid(slide, TILE, MPP), before.obs[["row", "col"]].to_numpy())
+                )
+            np.testing.assert_array_equal(before.X, expected)
+            assert before.n_obs == 8
+        with open_slide(path, **change) as slide:
+            grid = TileGrid(slide, TILE, MPP)
+            expected = encoder.embed(read_tiles(grid, after.obs[["row", "col"]].to_numpy()))
+            assert after.n_obs == grid.n_cells
+        np.testing.assert_array_equal(after.X, expected)

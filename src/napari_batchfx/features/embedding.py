@@ -71,6 +71,12 @@ def embed_job(
         One row for each cell asked for, in that order. Tiles that touch damaged pixels are left out, here
         and in the store; ``uns["damaged_tiles"]`` says how many.
 
+    Raises
+    ------
+    TileError
+        If the slide's colours or pixel size are changed meanwhile: what was read across the change is thrown
+        away, what was stored before stays right.
+
     Examples
     --------
     >>> from napari_batchfx.encoders import load
@@ -120,6 +126,7 @@ def embed_job(
                 batch = progress.partial
                 if batch is None:
                     continue
+                grid.check_slide()
                 whole = whole_tiles(grid, batch)
                 n_damaged += len(batch) - len(whole)
                 what = f"{ticker.what} ({n_damaged:,} damaged tiles left out)" if n_damaged else ticker.what
@@ -128,6 +135,7 @@ def embed_job(
                 yield Progress(stored + progress.done, ticker.total, what, ticker.unit, progress.rate, whole)
         finally:
             job.close()
+    grid.check_slide()
     there = wanted[entry.has(wanted)]
     table = make_table(entry.read(there), there, grid, meta=meta, encoder=encoder, stain_key=stain_key)
     table.uns["damaged_tiles"] = len(wanted) - len(there)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-__all__ = ["MODALITIES", "MPP_RANGE", "MPP_SOURCES", "SlideMetadata", "mpp_from_objective", "plausible_mpp"]
+from napari_batchfx.errors import SlideError
+
+__all__ = [
+    "MODALITIES",
+    "MPP_RANGE",
+    "MPP_SOURCES",
+    "SlideMetadata",
+    "given_mpp",
+    "mpp_from_objective",
+    "plausible_mpp",
+]
 
 #: Pixel sizes (micrometres) that a slide scanner can have; anything else in a TIFF's resolution is a
 # printer's dpi.
@@ -64,6 +74,26 @@ def plausible_mpp(y: float | None, x: float | None) -> tuple[float, float] | Non
     low, high = MPP_RANGE
     ok = all(math.isfinite(v) and low <= v <= high for v in (y, x))
     return (float(y), float(x)) if ok else None
+
+
+def given_mpp(name: str, mpp: float | tuple[float, float]) -> tuple[float, float]:
+    """Return a pixel size that the user gave, one number or (y, x), as (y, x).
+
+    Raises
+    ------
+    SlideError
+        If it is no size that slide ``name`` can have.
+    """
+    try:
+        y, x = map(float, (mpp, mpp) if isinstance(mpp, (int, float)) else mpp)
+    except (TypeError, ValueError) as error:
+        raise SlideError(
+            f"{name}: {mpp!r:.60} is no pixel size; give micrometres a pixel, one number or (y, x)."
+        ) from error
+    found = plausible_mpp(y, x)
+    if found is None:
+        raise SlideError(f"{name}: a pixel size of {y:g} x {x:g} µm isn't plausible; give 0.05 to 20 µm.")
+    return found
 
 
 def mpp_from_objective(power: float | None) -> tuple[float, float] | None:

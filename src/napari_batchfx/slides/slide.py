@@ -19,7 +19,7 @@ from napari_batchfx.slides.colour import ICC_MODES, ToSrgb, profile_name, to_srg
 from napari_batchfx.slides.damage import Damage, DamageLog
 from napari_batchfx.slides.fingerprint import fingerprint
 from napari_batchfx.slides.levels import Level, levels_to_prepare, plan_levels
-from napari_batchfx.slides.metadata import plausible_mpp
+from napari_batchfx.slides.metadata import given_mpp
 from napari_batchfx.slides.prepared import prepared_store
 
 if TYPE_CHECKING:
@@ -148,20 +148,10 @@ class Slide:
         SlideError
             If it is no size a slide can have (0.05 to 20 um).
         """
-        try:
-            y, x = map(float, (mpp, mpp) if isinstance(mpp, (int, float)) else mpp)
-        except (TypeError, ValueError) as error:
-            raise SlideError(
-                f"{self.path.name}: {mpp!r:.60} is no pixel size; give micrometres a pixel, one number or "
-                "(y, x)."
-            ) from error
-        found = plausible_mpp(y, x)
-        if found is None:
-            raise SlideError(
-                f"{self.path.name}: a pixel size of {y:g} x {x:g} µm isn't plausible; give 0.05 to 20 µm."
-            )
-        self.mpp = found
+        found = given_mpp(self.path.name, mpp)
+        # Where it is from first: whoever sees the new size meanwhile sees that it was given.
         self.mpp_source = "given"
+        self.mpp = found
 
     @property
     def icc(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class EncodeOutcome:
         Slides that are not, with the reason.
     damaged : int
         Tiles left out because pixels of theirs are damaged in the file.
+    damaged_by_slide : dict of str to int
+        The same by the name of the slide; only slides that have some.
     """
 
     tiles: int
@@ -66,6 +68,14 @@ class EncodeOutcome:
     slides: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
     damaged: int = 0
+    damaged_by_slide: dict[str, int] = field(default_factory=dict)
+
+    def damage_said(self) -> list[str]:
+        """One sentence a slide on the tiles that were left out."""
+        return [
+            f"{name}: {n:,} {'tile is' if n == 1 else 'tiles are'} damaged in the file and left out."
+            for name, n in self.damaged_by_slide.items()
+        ]
 
 
 @dataclass
@@ -76,6 +86,8 @@ class _Plan:
     place: Place
     stored: NDArray[np.int64]
     todo: NDArray[np.int64]
+    #: Known to be damaged from an earlier reading: not read again.
+    n_damaged: int
 
     @property
     def total(self) -> int:
@@ -98,22 +110,27 @@ def encode_job(
             plans.append(_plan(recipe, entry, None if cells is None else cells[entry.name]))
         except (BatchfxError, OSError) as error:
             problems.append(study.report_problem(entry.name, error))
-    total, before, encoded, damaged = sum(plan.total for plan in plans), 0, 0, 0
+    total, before, encoded = sum(plan.total for plan in plans), 0, 0
+    damaged: dict[str, int] = {}
     finished: list[str] = []
     for plan in plans:
         try:
             # Cells that were named are shown at once; of whole slides the store alone is read.
             stored = yield from _fill(plan, recipe, before, total, show=cells is not None)
-            encoded, damaged = encoded + stored, damaged + len(plan.todo) - stored
+            encoded += stored
+            if lost := plan.n_damaged + len(plan.todo) - stored:
+                damaged[plan.entry.name] = lost
             finished.append(plan.entry.name)
         except (BatchfxError, OSError) as error:
             problems.append(study.report_problem(plan.entry.name, error))
         before += plan.total
     kept = sum(len(plan.stored) for plan in plans)
-    return EncodeOutcome(encoded, kept, tuple(finished), tuple(problems), damaged)
+    return EncodeOutcome(encoded, kept, tuple(finished), tuple(problems), sum(damaged.values()), damaged)
 
 
 def _plan(recipe: Recipe, entry: SlideEntry, wanted: NDArray[np.integer[Any]] | None) -> _Plan:
+    from napari_batchfx.tiles import damaged_tiles
+
     place = recipe.place(entry)
     cells = place.grid.cells(recipe.settings.min_tissue) if wanted is None else wanted
     cells = np.asarray(cells, dtype=np.int64).reshape(-1, 2)
@@ -123,7 +140,9 @@ def _plan(recipe: Recipe, entry: SlideEntry, wanted: NDArray[np.integer[Any]] | 
             "lower the least share of tissue."
         )
     there = np.asarray(place.array.has(cells), dtype=bool)
-    return _Plan(entry, place, cells[there], cells[~there])
+    todo = cells[~there]
+    damaged = damaged_tiles(place.grid, todo)
+    return _Plan(entry, place, cells[there], todo[~damaged], int(damaged.sum()))
 
 
 def _fill(plan: _Plan, recipe: Recipe, before: int, total: int, *, show: bool) -> Job[int]:
@@ -132,6 +151,9 @@ def _fill(plan: _Plan, recipe: Recipe, before: int, total: int, *, show: bool) -
     from napari_batchfx.features import whole_tiles
 
     entry, place, what = plan.entry, plan.place, f"encoding {plan.entry.name}"
+    # What is there was read in the colours, and at the pixel size, that the place names: the slide may have
+    # others by now.
+    place.grid.check_slide()
     for start in range(0, len(plan.stored), _BLOCK if show else max(1, len(plan.stored))):
         block = plan.stored[start : start + _BLOCK]
         tiles = EncodedTiles(entry.name, entry.fingerprint, block, place.array.read(block)) if show else None
@@ -151,6 +173,7 @@ def _fill(plan: _Plan, recipe: Recipe, before: int, total: int, *, show: bool) -
         for step in job:
             batch, partial = step.partial, None
             if batch is not None:
+                place.grid.check_slide()
                 batch = whole_tiles(place.grid, batch)
                 place.array.append(batch.cells, batch.features)
                 stored += len(batch.cells)

@@ -125,7 +125,12 @@ class Instruments:
             tissue_key = (settings, *(tuple(p.tobytes() for p in polygons) for polygons in drawn))
             key = (entry.fingerprint, size_px, mpp, choice.stride_px, slide.mpp)
             known = self._grids.get(key)
-            if known is None or known[1].slide is not slide or known[0] != tissue_key:
+            if (
+                known is None
+                or known[1].slide is not slide
+                or known[0] != tissue_key
+                or not known[1].is_current
+            ):
                 grid = TileGrid(slide, size_px, mpp, choice.stride_px, settings, *drawn)
                 # one a size: a slider that changes the tissue must not pile them up
                 self._grids[key] = known = (tissue_key, grid)

@@ -72,7 +72,10 @@ class Recipe:
     def place(self, entry: SlideEntry) -> Place:
         """Everything about one slide."""
         grid = self.grid(entry)
+        before = grid.check_slide()
         transform = self.study.instruments.encode_transform(entry, self.settings)
+        # the transform was estimated on the same colours as the tiles will have
+        grid.check_slide(before)
         key = "none" if transform is None else transform.key
         encoder = self.encoder
         array = self.study.store().array(entry.fingerprint, encoder.key, grid.key, key, dim=encoder.dim)

@@ -17,6 +17,7 @@ from napari_batchfx.tiles._edges import edge_mask
 from napari_batchfx.tiles._folds import fold_mask
 from napari_batchfx.tiles._pen import ink_masks, marker_pen
 from napari_batchfx.tiles._tissue_fields import TissueFields
+from napari_batchfx.tiles._moment import Moment
 from napari_batchfx.tiles.overview import Overview, slide_overview, slide_state
 from napari_batchfx.tiles.tissue import TissueMask, TissueSettings, find_tissue
 
@@ -132,20 +133,24 @@ def artefact_mask(slide: Slide, mpp: float = 8.0, kinds: Sequence[str] = ARTEFAC
     for kind in kinds:
         _index(kind)
     wanted = tuple(kind for kind in ARTEFACTS if kind in kinds)
-    overview = slide_overview(slide, float(mpp))
-    state = (*slide_state(slide), float(mpp))
-    with _lock:
-        known = {kind: _found.get(slide, {}).get((*state, kind)) for kind in wanted}
-    missing = [kind for kind, found in known.items() if found is None]
-    finder = _Finder(slide, overview)
-    for kind in missing:
-        made = finder.find(kind)
-        known[kind] = made
+    while True:
+        before = Moment.of(slide)
+        colours_and_size = slide_state(slide)[:2]
+        overview = slide_overview(slide, float(mpp))
+        state = (*colours_and_size, overview.n_damaged, float(mpp))
         with _lock:
-            kept = _found.setdefault(slide, {})
+            known = {kind: _found.get(slide, {}).get((*state, kind)) for kind in wanted}
+        finder = _Finder(slide, overview)
+        made = {kind: finder.find(kind) for kind, found in known.items() if found is None}
+        if before.holds(slide):
+            break  # else colours or pixel size were changed meanwhile: look again
+    with _lock:
+        kept = _found.setdefault(slide, {})
+        if made:
             for old in [key for key in kept if key[:-2] != state[:-1]]:
                 del kept[old]  # of another pixel size or colour
-            kept[(*state, kind)] = made
+        kept.update({(*state, kind): found for kind, found in made.items()})
+    known.update(made)
     flags = np.zeros(overview.shape, np.uint8)
     not_judged: list[str] = []
     inks: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_batchfx.errors import TileError
 from napari_batchfx.slides import Slide
+from napari_batchfx.tiles._moment import Moment
 from napari_batchfx.tiles.tissue import TissueSettings, tissue_mask
 
 __all__ = ["TileGrid", "nearest_first"]
@@ -52,6 +53,9 @@ class TileGrid:
         The slide's level tiles are read from: the coarsest stored one that is at least as fine as ``mpp``.
     slide_mpp : (float, float)
         The slide's pixel size when the grid was made.
+    key : str
+        Names the geometry, for stores: size, mpp, stride, a slide mpp that was given, the colours. All as
+        they were when the grid was made: see :meth:`check_slide`.
 
     Raises
     ------
@@ -81,7 +85,9 @@ class TileGrid:
         if not hasattr(slide, "mpp"):
             raise TileError(f"Tiles are laid on an open slide (see open_slide), not on {slide!r:.60}.")
         name = slide.path.name
-        if slide.mpp is None:
+        # Once, and the size before where it is from: it can be changed while this runs.
+        slide_mpp = slide.mpp
+        if slide_mpp is None:
             raise TileError(
                 f"{name}: no pixel size in the file; give mpp=... (micrometres a pixel) before laying tiles."
             )
@@ -99,11 +105,11 @@ class TileGrid:
         self.stride_um = self.stride_px * self.mpp
         self.tissue_settings = tissue_settings or TissueSettings()
         self._include, self._exclude = tuple(include), tuple(exclude)
-        self.slide_mpp: tuple[float, float] = slide.mpp
-        height, width = slide.extent_um
+        self.slide_mpp: tuple[float, float] = slide_mpp
+        height, width = slide.shape[0] * slide_mpp[0], slide.shape[1] * slide_mpp[1]
         rows, cols = (
             int(np.floor((length + pixel / 2 - self.size_um) / self.stride_um + 1e-9)) + 1
-            for length, pixel in ((height, slide.mpp[0]), (width, slide.mpp[1]))
+            for length, pixel in ((height, slide_mpp[0]), (width, slide_mpp[1]))
         )
         if rows < 1 or cols < 1:
             raise TileError(
@@ -112,15 +118,21 @@ class TileGrid:
             )
         self.shape: tuple[int, int] = (rows, cols)
         self.level = self._best_level()
+        self._colour_key = slide.colour_key
+        self.key = f"{self.size_px}px-{self.mpp:.6g}um-step{self.stride_px}"
+        if slide.mpp_source == "given":
+            self.key += f"-slide{slide_mpp[0]:.6g}x{slide_mpp[1]:.6g}"
+        if self._colour_key:
+            self.key += f"-{self._colour_key}"
 
     def _best_level(self) -> int:
         # Stored levels only: a made one would be resampled twice. 1 % finer than needed still counts as
         # fitting.
-        slide = self.slide
         fits = [
             i
-            for i, level in enumerate(slide.levels)
-            if level.stored and max(slide.level_mpp(i)) <= self.mpp * 1.01
+            for i, level in enumerate(self.slide.levels)
+            if level.stored
+            and max(m * d for m, d in zip(self.slide_mpp, level.downsample, strict=True)) <= self.mpp * 1.01
         ]
         return fits[-1] if fits else 0
 
@@ -130,25 +142,51 @@ class TileGrid:
         return self.shape[0] * self.shape[1]
 
     @property
-    def key(self) -> str:
-        """Names the geometry, for stores: size, mpp, stride, a slide mpp that was given, the colours.
+    def is_current(self) -> bool:
+        """Whether the slide still has the pixel size and the colours that the grid was made for."""
+        return self.slide.mpp == self.slide_mpp and self.slide.colour_key == self._colour_key
 
-        Read when it is asked for: after ``slide.with_icc`` the same grid has another key.
+    def check_slide(self, since: Moment | None = None) -> Moment:
+        """Refuse a slide whose colours or pixel size were changed after the grid was made.
+
+        Parameters
+        ----------
+        since : Moment, optional
+            What an earlier call gave: nothing may have been changed since, not even there and back.
+
+        Returns
+        -------
+        Moment
+            To be given to a second call, after a read.
+
+        Raises
+        ------
+        TileError
+            One sentence; make a new grid, or encode again.
         """
-        text = f"{self.size_px}px-{self.mpp:.6g}um-step{self.stride_px}"
-        if self.slide.mpp_source == "given":
-            text += f"-slide{self.slide_mpp[0]:.6g}x{self.slide_mpp[1]:.6g}"
-        if self.slide.colour_key:
-            text += f"-{self.slide.colour_key}"
-        return text
+        now = Moment.of(self.slide)
+        if self.slide.mpp != self.slide_mpp or (since is not None and now.mpp is not since.mpp):
+            what = "pixel size was"
+        elif self.slide.colour_key != self._colour_key:
+            what = "colours were"
+        elif since is not None and now.token != since.token:
+            what = "colours or its file were"
+        else:
+            return now
+        raise TileError(
+            f"{self.slide.name}: its {what} changed meanwhile, so these tiles are those of before; lay them "
+            "anew (encode again)."
+        )
 
     @cached_property
     def tissue(self) -> NDArray[np.float32]:
         """Share of tissue of every cell, float32 (rows, cols), 0..1."""
         cells = self.all_cells()
+        before = self.check_slide()
         found = tissue_mask(
             self.slide, settings=self.tissue_settings, include=self._include, exclude=self._exclude
         )
+        self.check_slide(before)
         return found.fraction(self.bounds_um(cells)).reshape(self.shape)
 
     def all_cells(self) -> Cells:

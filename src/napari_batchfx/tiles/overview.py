@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from napari_batchfx.errors import TileError
+from napari_batchfx.tiles._moment import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,12 +45,15 @@ class Overview:
         Where the file was found damaged.
     is_fluorescence : bool
         Bright on dark instead of dark on bright.
+    n_damaged : int
+        Damaged tiles of the file that ``missing`` knows of.
     """
 
     image: Rgb
     mpp: tuple[float, float]
     missing: Mask
     is_fluorescence: bool = False
+    n_damaged: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -123,7 +127,8 @@ def slide_overview(slide: Slide, mpp: float = 8.0) -> Overview:
     Returns
     -------
     Overview
-        Kept for an open slide up to 12 MPix.
+        Kept for an open slide up to 12 MPix. Of the colours and pixel size that the slide has when it comes
+        back: where they were changed meanwhile it is made again.
 
     Raises
     ------
@@ -140,18 +145,24 @@ def slide_overview(slide: Slide, mpp: float = 8.0) -> Overview:
     """
     if not 0 < mpp < float("inf"):
         raise TileError(f"{slide.path.name}: micrometres a pixel must be above 0, got {mpp}.")
-    key = (*slide_state(slide), float(mpp))
-    with _lock:
-        known = _overviews.get(slide, {}).get(key)
-    if known is not None:
-        return known
-    image, size = _read(slide, float(mpp))
     modality = getattr(slide, "modality", "brightfield")
-    made = Overview(image, size, _missing(slide, image.shape[:2], size), modality == "fluorescence")
+    while True:
+        before = Moment.of(slide)
+        state = slide_state(slide)
+        with _lock:
+            known = _overviews.get(slide, {}).get((*state, float(mpp)))
+        if known is not None:
+            return known
+        image, size = _read(slide, float(mpp))
+        # the one part of the key that reading itself changes
+        damage = _damage(slide)
+        missing = _missing(slide, damage, image.shape[:2], size)
+        if before.holds(slide):
+            break
+    made = Overview(image, size, missing, modality == "fluorescence", len(damage))
     if image.shape[0] * image.shape[1] <= KEPT_PIXELS:
         with _lock:
-            # the key again: reading may have found damage
-            _overviews.setdefault(slide, {})[(*slide_state(slide), float(mpp))] = made
+            _overviews.setdefault(slide, {})[(*state[:2], len(damage), float(mpp))] = made
     return made
 
 
@@ -185,10 +196,10 @@ def _damage(slide: Slide) -> tuple[Any, ...]:
     return found
 
 
-def _missing(slide: Slide, shape: tuple[int, ...], size: tuple[float, float]) -> Mask:
+def _missing(slide: Slide, found: tuple[Any, ...], shape: tuple[int, ...], size: tuple[float, float]) -> Mask:
     """Every overview pixel that a tile found damaged, of whichever level, touches."""
     mask = np.zeros((shape[0], shape[1]), bool)
-    for damage in _damage(slide):
+    for damage in found:
         tile = slide.levels[damage.level].tile
         my, mx = slide.level_mpp(damage.level)
         y0, y1 = damage.row * tile[0] * my / size[0], (damage.row + 1) * tile[0] * my / size[0]

@@ -7,10 +7,12 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_batchfx.tiles._moment import Moment
 from napari_batchfx.tiles._resample import bicubic
 from napari_batchfx.tiles.grid import Cells, TileGrid
 
@@ -19,6 +21,7 @@ __all__ = ["damaged_tiles", "default_workers", "iter_tiles", "read_tile", "read_
 Rgb = NDArray[np.uint8]
 # Rounding of a position that is whole but for floating point, in pixels.
 WHOLE = 1e-6
+_Ahead: TypeAlias = tuple[Cells, Rgb, Moment, list[Future[None]]]
 # Tiles a thread takes at a time: a native tile is decoded faster than a thread pool hands out work.
 PIECE = 4
 
@@ -46,6 +49,13 @@ def read_tile(grid: TileGrid, row: int, col: int) -> Rgb:
     >>> tile.shape, int(tile.mean())
     ((100, 100, 3), 200)
     """
+    before = grid.check_slide()
+    tile = _read_tile(grid, row, col)
+    grid.check_slide(before)
+    return tile
+
+
+def _read_tile(grid: TileGrid, row: int, col: int) -> Rgb:
     size = grid.size_px
     bounds, box = _footprint(grid, row, col)
     region = grid.slide.read(grid.level, *bounds)
@@ -56,7 +66,7 @@ def read_tile(grid: TileGrid, row: int, col: int) -> Rgb:
 
 def _fill(out: Rgb, grid: TileGrid, row: int, col: int) -> None:
     bounds, box = _footprint(grid, row, col)
-    tile = grid.slide.read_once(grid.level, *bounds, out) if box is None else read_tile(grid, row, col)
+    tile = grid.slide.read_once(grid.level, *bounds, out) if box is None else _read_tile(grid, row, col)
     if tile is not out:
         out[:] = tile
 
@@ -138,7 +148,8 @@ def read_tiles(grid: TileGrid, cells: ArrayLike, *, workers: int | None = None) 
     Raises
     ------
     TileError
-        If a cell isn't in the grid.
+        If a cell isn't in the grid, or the slide's colours or pixel size are not those that the grid was made
+        for, or were changed while it was read.
     SlideError
         If the slide is closed or damaged.
 
@@ -152,6 +163,13 @@ def read_tiles(grid: TileGrid, cells: ArrayLike, *, workers: int | None = None) 
     (2, 100, 100, 3)
     """
     array = grid.check(cells)
+    before = grid.check_slide()
+    out = _read_all(grid, array, workers)
+    grid.check_slide(before)
+    return out
+
+
+def _read_all(grid: TileGrid, array: Cells, workers: int | None) -> Rgb:
     out = np.empty((len(array), grid.size_px, grid.size_px, 3), np.uint8)
     n_threads = min(workers or default_workers(), len(array))
     if n_threads <= 1:
@@ -217,7 +235,7 @@ def iter_tiles(
 
 
 def _batches(grid: TileGrid, array: Cells, batch_size: int, workers: int) -> Iterator[tuple[Cells, Rgb]]:
-    ahead: deque[tuple[Cells, Rgb, list[Future[None]]]] = deque()
+    ahead: deque[_Ahead] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="batchfx-tiles")
 
     def put(out: Rgb, part: Cells, start: int) -> None:
@@ -225,22 +243,26 @@ def _batches(grid: TileGrid, array: Cells, batch_size: int, workers: int) -> Ite
             _fill(out[index], grid, row, col)
 
     def start(part: Cells) -> None:
+        before = grid.check_slide()
         out = np.empty((len(part), grid.size_px, grid.size_px, 3), np.uint8)
-        ahead.append((part, out, [pool.submit(put, out, part, i) for i in range(0, len(part), PIECE)]))
+        futures = [pool.submit(put, out, part, i) for i in range(0, len(part), PIECE)]
+        ahead.append((part, out, before, futures))
 
     try:
         for begin in range(0, len(array), batch_size):
             start(array[begin : begin + batch_size])
             if len(ahead) > 1:
-                yield _finished(ahead)
+                yield _finished(grid, ahead)
         while ahead:
-            yield _finished(ahead)
+            yield _finished(grid, ahead)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finished(ahead: deque[tuple[Cells, Rgb, list[Future[None]]]]) -> tuple[Cells, Rgb]:
-    part, out, futures = ahead.popleft()
+def _finished(grid: TileGrid, ahead: deque[_Ahead]) -> tuple[Cells, Rgb]:
+    part, out, before, futures = ahead.popleft()
     for future in futures:
         future.result()
+    # A batch that was read across a change of colours is of both: nobody gets it.
+    grid.check_slide(before)
     return part, out

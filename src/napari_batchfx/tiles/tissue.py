@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_batchfx.errors import TileError
 from napari_batchfx.slides import Slide
+from napari_batchfx.tiles._moment import Moment
 from napari_batchfx.tiles._pen import marker_pen
 from napari_batchfx.tiles._tissue_fields import TissueFields, drop_specks, fill_holes
 from napari_batchfx.tiles.overview import polygon_mask, slide_overview, slide_state
@@ -210,17 +211,25 @@ def tissue_mask(
         tuple(np.asarray(polygon, dtype=np.float64).tobytes() for polygon in polygons)
         for polygons in (include, exclude)
     )
-    key = (*slide_state(slide), float(mpp), settings, drawn)
-    with _lock:
-        known = _masks.get(slide, {}).get(key)
-    if known is not None:
-        return known
-    fields = TissueFields(slide_overview(slide, float(mpp)), marker_pen)
-    artefacts = _left_out(slide, float(mpp), settings)
-    found = find_tissue(fields, settings, include, exclude, artefacts)
+    asked = (float(mpp), settings, drawn)
+    while True:
+        before = Moment.of(slide)
+        state = slide_state(slide)
+        with _lock:
+            known = _masks.get(slide, {}).get((*state, *asked))
+        if known is not None:
+            return known
+        overview = slide_overview(slide, float(mpp))
+        # of other colours or another pixel size than it began with: not to be kept under these
+        if not before.holds(slide):
+            continue
+        artefacts = _left_out(slide, float(mpp), settings)
+        if before.holds(slide):
+            break
+    found = find_tissue(TissueFields(overview, marker_pen), settings, include, exclude, artefacts)
     with _lock:
         kept = _masks.setdefault(slide, {})
-        kept[(*slide_state(slide), *key[3:])] = found
+        kept[(*state[:2], overview.n_damaged, *asked)] = found
         while len(kept) > KEPT:
             kept.pop(next(iter(kept)))
     return found
