@@ -220,10 +220,9 @@ def test_damaged_tiles_are_left_out_and_counted(tmp_path):
 def test_a_slide_changed_while_it_is_encoded_stores_nothing_wrong(slides, tmp_path, change):
     """Colours or pixel size changed in the middle: what is stored is right, the rest is asked for again."""
     import tifffile
+    from tests.slides.profiles import matrix_profile
 
     from napari_batchfx.slides import open_slide, write_pyramid
-
-    from tests.slides.profiles import matrix_profile
 
     pixels = tifffile.imread(slides["A-1"])
     path = write_pyramid(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.slides.profiles import matrix_profile
 
 from napari_batchfx.errors import TileError
 from napari_batchfx.slides import Slide, open_slide, write_pyramid
 from napari_batchfx.tiles import TileGrid, artefact_mask, iter_tiles, read_tile, read_tiles, tissue_mask
 from napari_batchfx.tiles.overview import slide_overview
-
-from tests.slides.profiles import matrix_profile
 
 
 @pytest.fixture

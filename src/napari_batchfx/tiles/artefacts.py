@@ -15,9 +15,9 @@ from napari_batchfx.errors import TileError
 from napari_batchfx.tiles._blur import measure_sharpness
 from napari_batchfx.tiles._edges import edge_mask
 from napari_batchfx.tiles._folds import fold_mask
+from napari_batchfx.tiles._moment import Moment
 from napari_batchfx.tiles._pen import ink_masks, marker_pen
 from napari_batchfx.tiles._tissue_fields import TissueFields
-from napari_batchfx.tiles._moment import Moment
 from napari_batchfx.tiles.overview import Overview, slide_overview, slide_state
 from napari_batchfx.tiles.tissue import TissueMask, TissueSettings, find_tissue
 
