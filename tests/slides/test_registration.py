@@ -13,10 +13,13 @@ from napari_batchfx.errors import SlideError
 from napari_batchfx.samples import SCANNERS, STAIN_BATCHES, Phantom
 from napari_batchfx.slides import (
     Alignment,
+    alignment_from_points,
     check_alignment,
     open_slide,
+    read_alignment,
     register,
     register_job,
+    write_alignment,
     write_pyramid,
 )
 from napari_batchfx.slides.alignment.models import fit, fit_robust, log10_chance
@@ -136,6 +139,48 @@ def test_other_tissue_is_refused(base, tmp_path, real_data):
 def test_a_wrong_alignment_is_not_called_good(base):
     off = Alignment(lay(90), np.nan, np.nan, "uncertain", method="file")
     assert check_alignment(base, base, off).verdict == "uncertain"
+
+
+def test_our_own_file_is_measured_on_the_slides_at_hand(base, tmp_path):
+    """The file says "good" and 0.1 um: true of its own pair, not of others, nor where it was changed."""
+    path = write_alignment(tmp_path / "x.json", Alignment(np.eye(3), 0.1, 0.99, "good", 40, "affine", "auto"))
+    same = read_alignment(path, base, base)
+    assert (same.verdict, same.model, same.method) == ("good", "affine", "auto")
+    assert same.residual_um < 0.05
+    with open_slide(scan(tmp_path / "b.tif", 2, "aperio_cs2", "standard")) as other:
+        found = read_alignment(path, base, other)
+    assert (found.verdict, found.n_windows) == ("uncertain", 0)
+    assert np.isnan(found.residual_um)
+    assert "not measured" in found.sentence()
+    off = np.eye(3)
+    off[:2, 2] = 12.0, 9.0
+    moved = read_alignment(write_alignment(path, Alignment(off, 0.1, 0.99, "good", 40)), base, base)
+    assert moved.verdict == "uncertain"
+    assert moved.residual_um == pytest.approx(15, abs=1)
+    assert read_alignment(write_alignment(path, Alignment.none_found()), base, base).verdict == "failed"
+
+
+def test_points_are_told_apart_from_windows(base):
+    spots = np.array([[50.0, 60], [600, 80], [300, 640], [400, 300]])
+    off = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    clicked = alignment_from_points(spots + off, spots)
+    assert "the 4 point pairs lie" in clicked.sentence()
+    checked = check_alignment(base, base, clicked)
+    assert "point pairs" not in checked.sentence()
+    assert checked.n_windows > 4
+    wrong = check_alignment(base, base, alignment_from_points(spots + off + [300, 0], spots))
+    assert wrong.verdict == "uncertain"
+    assert "the 4 point pairs lie" in wrong.sentence()
+
+
+def test_sentences_put_no_sign_on_nothing():
+    tiny = np.array([[1, 1e-6, -0.004], [-1e-6, 1, -0.04], [0, 0, 1]])
+    for model in ("translation", "similarity"):
+        assert "-0.0" not in Alignment(tiny, 0.2, 0.9, "good", 9, model).sentence()
+    mirrored = Alignment(np.diag([1.0, -1.0, 1.0]) @ tiny, 0.2, 0.9, "good", 9).sentence()
+    assert "-0.0" not in mirrored
+    assert "°" in mirrored
+    assert "-0.1 µm down" in Alignment([[1, 0, -0.06], [0, 1, 0], [0, 0, 1]], 0.2, 0.9, "good", 9).sentence()
 
 
 def test_blank_slides_fail_and_no_pixel_size_is_refused(base, tmp_path):

@@ -54,7 +54,7 @@ def check_alignment(a: Slide, b: Slide, alignment: Alignment) -> Alignment:
     """
     sides = Sides.of(a, b)
     if sides is None:
-        return _said(alignment, alignment.residual_um, 0.0, "uncertain", alignment.n_windows)
+        return _unseen(alignment, 0.0)
     correlation = sides.correlation(alignment.affine_um)
     mpp = max(MIDDLE_UM, sides.native)
     seen = None
@@ -73,6 +73,13 @@ def check_alignment(a: Slide, b: Slide, alignment: Alignment) -> Alignment:
             return _said(
                 alignment, residual, correlation, "good" if residual <= GOOD_UM else "uncertain", len(left)
             )
+    return _unseen(alignment, correlation)
+
+
+def _unseen(alignment: Alignment, correlation: float) -> Alignment:
+    """Nothing was seen: a residual is still that of the pairs clicked, and having no correlation says so."""
+    if alignment.method == "points":
+        correlation = float("nan")
     return _said(alignment, alignment.residual_um, correlation, "uncertain", alignment.n_windows)
 
 

@@ -49,7 +49,8 @@ def read_alignment(path: str | Path, a: Slide, b: Slide) -> Alignment:
     Returns
     -------
     Alignment
-        As :func:`check_alignment` judges it; ``method`` is "file" (our own files keep theirs).
+        As :func:`check_alignment` judges it on these two slides, whatever the file says of its residual and
+        verdict; ``method`` is "file" (our own files keep theirs, and one that says "failed" stays failed).
 
     Raises
     ------
@@ -76,7 +77,7 @@ def read_alignment(path: str | Path, a: Slide, b: Slide) -> Alignment:
     if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
         data = _json(text, path.name)
         if str(data.get("format", "")).startswith("napari-batchfx"):
-            return Alignment.from_dict(data)
+            return _own(data, a, b, path.name)
         if data.get("format") == "valis":
             return check_alignment(a, b, _file(_valis(data, a, b, path.name), "affine", path.name))
         matrix = _in_um(data.get("matrix"), data, a, b, path.name)
@@ -129,6 +130,19 @@ def _json(text: str, name: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SlideError(f'{name}: the JSON has no "matrix" with "units" and "axes".')
     return data
+
+
+def _own(data: Mapping[str, Any], a: Slide, b: Slide, name: str) -> Alignment:
+    """Our own file: the matrix and how it was made; how well it fits is seen on the slides at hand."""
+    try:
+        known = Alignment.from_dict(data)
+    except SlideError as error:
+        raise SlideError(f"{name}: {error}") from error
+    if known.verdict == "failed":
+        return known
+    nan = float("nan")
+    told = Alignment(known.affine_um, nan, nan, "uncertain", 0, known.model, known.method)
+    return check_alignment(a, b, told)
 
 
 def _file(matrix: Matrix, model: Model, name: str) -> Alignment:

@@ -129,19 +129,19 @@ class Alignment:
         if self.model == "translation" or (
             abs(self.rotation_deg) < 0.005 and abs(self.scale - 1) < 1e-4 and not self.is_mirrored
         ):
-            how = f"Shifted by {y:.1f} µm down and {x:.1f} µm right"
+            how = f"Shifted by {_plain(y, 1)} µm down and {_plain(x, 1)} µm right"
         else:
-            how = f"Turned by {self.rotation_deg:.2f}°"
+            how = f"Turned by {_plain(self.rotation_deg, 2)}°"
             how += " and mirrored" if self.is_mirrored else ""
             how += f", scaled by {self.scale:.4f}" if abs(self.scale - 1) >= 5e-5 else ""
-            how += f"; its corner lies {y:.1f} µm down and {x:.1f} µm right"
+            how += f"; its corner lies {_plain(y, 1)} µm down and {_plain(x, 1)} µm right"
         doubt = "" if self.verdict == "good" else " Check it by eye before you compare tiles."
         return f"{how}; {self._left()}.{doubt}"
 
     def _left(self) -> str:
         if math.isnan(self.residual_um):
             return "what is left apart was not measured"
-        if self.method == "points":
+        if self.method == "points" and math.isnan(self.correlation):  # what windows saw has a correlation
             pairs = f"the {self.n_windows} point pairs"
             return f"{pairs} lie {self.residual_um:.1f} µm apart (median, fitted to them)"
         return f"what is left apart is about {self.residual_um:.1f} µm (median)"
@@ -177,3 +177,8 @@ class Alignment:
             return cls(data["affine_um"], residual, correlation, verdict, windows, model, method)
         except (KeyError, TypeError, ValueError) as error:
             raise SlideError(f"This is no alignment written by napari-batchfx ({error}).") from error
+
+
+def _plain(value: float, digits: int) -> str:
+    """The number without a sign on nothing: 0.0, not -0.0."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
