@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from typer.testing import CliRunner
 
 from napari_batchfx.cli import app
@@ -13,7 +15,10 @@ from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.jobs import run
 from napari_batchfx.slides import Alignment, write_pyramid
 from napari_batchfx.study import Study
-from napari_batchfx.study.alignment import align_job, set_alignment, undo_alignment
+from napari_batchfx.study.alignment import align_job, root_of, set_alignment, undo_alignment, undo_alignments
+from napari_batchfx.study.entries import SlideEntry
+from napari_batchfx.study.settings import Settings
+from napari_batchfx.study.shelf import Shelf
 
 from .conftest import MPP, SHAPE, TILE, tissue
 
@@ -114,6 +119,154 @@ def test_a_slide_that_is_gone_is_reported_and_the_others_done(study):
         run(align_job(study, "A-1", ["B-1"]))
 
 
+def test_the_job_sets_all_at_the_end_or_nothing(study):
+    job = align_job(study, "A-1", ["B-1", "turned"])
+    for step in job:
+        if step.text().startswith("aligning turned"):
+            break
+    assert not any(entry.is_aligned or entry.alignment for entry in study.slides)
+    job.close()
+    assert not any(entry.is_aligned or entry.alignment for entry in study.slides)
+    done = run(align_job(study, "A-1", ["turned", "turned"], apply=False))
+    assert {name: one.verdict for name, one in done.items()} == {"turned": "good"}
+    assert not study.slide("turned").is_aligned
+
+
+def test_taking_back_makes_no_circle(study):
+    """B lay on A, lies on C; A lies on B: taking B back would lay both on each other."""
+    set_alignment(study, "A-1", "B-1", found(shift(10, 0)))
+    set_alignment(study, "A-2", "B-1", found(shift(20, 0)))
+    set_alignment(study, "B-1", "A-1", found(shift(30, 0)))
+    places = {entry.name: entry.affine_um for entry in study.slides}
+    with pytest.raises(StudyError, match="B-1: it lay on A-1, which is aligned onto it now"):
+        undo_alignment(study, "B-1")
+    assert {entry.name: entry.affine_um for entry in study.slides} == places
+    assert study.slide("B-1").alignment.reference == "A-2"
+    # both together: the one that the other waits for goes first
+    undone, refused = undo_alignments(study, [study.slide("B-1"), study.slide("A-1")])
+    assert ([entry.name for entry in undone], refused) == (["B-1", "A-1"], [])
+    assert not study.slide("A-1").is_aligned
+    assert np.allclose(study.slide("B-1").affine_um, shift(10, 0))
+
+
+def test_a_circle_in_a_damaged_file_ends(study):
+    set_alignment(study, "A-1", "B-1", found(shift(10, 0)))
+    a, b = study.slide("A-1"), study.slide("B-1")
+    a.alignment = b.alignment.model_copy(update={"reference": "B-1"})
+    assert root_of(study, a) is None
+    undo_alignment(study, b)
+    assert (b.alignment, b.is_aligned) == (None, False)
+
+
+def test_a_reference_that_leaves_takes_its_name_along(study):
+    """Another slide of that name is other tissue; who lay there stays, and can still be taken back."""
+    set_alignment(study, "A-2", "turned", found(shift(7, 0)))
+    set_alignment(study, "A-1", "turned", found(HALF_TURN))
+    set_alignment(study, "A-1", "B-1", found(shift(3, 4)))
+    set_alignment(study, "A-2", "B-1", found(shift(5, 6)))
+    set_alignment(study, "turned", "B-2", found(shift(1, 1)))
+    other = study.slide("B-2").path
+    study.remove_slide("A-1")
+    child = study.slide("turned")
+    assert child.alignment is None
+    assert np.allclose(child.affine_um, HALF_TURN)
+    assert root_of(study, study.slide("B-2")) is child
+    study.update_slide("B-2", name="was B-2")
+    study.remove_slide("was B-2")
+    study.add_slide(other, name="A-1")
+    assert root_of(study, child) is None
+    run(study.encode_job(["A-1", "turned"]))
+    assert set(study.table(["A-1", "turned"]).obs["pair"]) == {""}
+    undo_alignment(study, child)
+    assert (child.alignment.reference, child.affine_um[0][2]) == ("A-2", 7.0)
+    undo_alignment(study, "B-1")
+    assert study.slide("B-1").alignment is None
+    assert not study.slide("B-1").is_aligned
+
+
+def rigid(seed):
+    rng = np.random.default_rng(seed)
+    t = rng.uniform(-3, 3)
+    turn = [[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]]
+    return np.vstack([np.c_[turn, rng.uniform(-100, 100, 2)], [0, 0, 1]])
+
+
+STEPS = st.tuples(
+    st.sampled_from(["set", "set", "set", "undo", "undo", "rename", "remove"]),
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.integers(0, 99),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=25))
+def test_slides_keep_their_place_on_their_reference_whatever_is_done(steps):
+    """Against a plain model: stacks of (reference, matrix on it); the model knows no absolute place but the root's."""
+    work = Shelf("s", [], Settings())
+    told: dict[
+        str, list
+    ] = {}  # by fingerprint: what was set, oldest first; (reference's fingerprint, matrix)
+
+    def add():
+        number = len(told)
+        work.slides.append(
+            SlideEntry(name=work._free_name("slide"), path="/none", fingerprint=f"{number:032d}")
+        )
+        told[work.slides[-1].fingerprint] = [(None, np.eye(3))]
+
+    def leads_to(here, there):
+        while here != there and here is not None:
+            here = told[here][-1][0]
+        return here is not None
+
+    for _ in range(5):
+        add()
+    for number, (what, first, second, seed) in enumerate(steps):
+        a, b = work.slides[first], work.slides[second]
+        if what == "set":
+            if leads_to(a.fingerprint, b.fingerprint):
+                with pytest.raises(StudyError):
+                    set_alignment(work, a, b, found(rigid(seed)))
+            else:
+                set_alignment(work, a, b, found(rigid(seed)))
+                told[b.fingerprint].append((a.fingerprint, rigid(seed)))
+        elif what == "undo":
+            before = told[a.fingerprint][-2] if len(told[a.fingerprint]) > 1 else None
+            if before is not None and leads_to(before[0], a.fingerprint):
+                with pytest.raises(StudyError):
+                    undo_alignment(work, a)
+            else:
+                assert undo_alignment(work, a) == (before is not None)
+                if before is not None:
+                    told[a.fingerprint].pop()
+        elif what == "rename":
+            work.update_slide(a, name=f"name {number}")
+        else:
+            # the next slide gets the name that is free now
+            for fingerprint, stack in told.items():
+                last = stack.pop()
+                kept = [one for one in stack if one[0] != a.fingerprint]
+                if last[0] == a.fingerprint:
+                    last = (
+                        None,
+                        np.array(next(e for e in work.slides if e.fingerprint == fingerprint).affine_um),
+                    )
+                told[fingerprint] = [*kept, last]
+            work.remove_slide(a)
+            add()
+        present = {entry.fingerprint: entry for entry in work.slides}
+        for fingerprint, entry in present.items():
+            said = [*entry.earlier_affines, (entry.affine_um, entry.alignment)]
+            assert len(said) == len(told[fingerprint])
+            for (affine, record), (reference, matrix) in zip(said, told[fingerprint], strict=True):
+                assert (record is None) == (reference is None)
+                if record is not None:
+                    assert record.reference == present[reference].name
+                    matrix = np.array(present[reference].affine_um) @ matrix
+                assert np.allclose(affine, matrix, atol=1e-6)
+
+
 def test_tiles_carry_the_reference_tile(study):
     run(study.encode_job(["A-1", "B-1", "turned", "A-2"]))
     assert set(study.table().obs["pair"]) == {""}
@@ -171,3 +324,17 @@ def test_the_command(study, tmp_path):
     refused = CliRunner().invoke(app, ["align", str(a), str(study.slide("A-2").path)])
     assert refused.exit_code == 1
     assert "No alignment found" in refused.stdout
+
+
+def test_the_command_counts_a_slide_once(study):
+    """A-2 is other tissue, B-2 is gone, turned is laid: two of three."""
+    study.save()
+    study.slide("B-2").path.unlink()
+    asked = ["--slide", "A-2", "--slide", "B-2", "--slide", "turned", "--slide", "turned"]
+    done = CliRunner().invoke(app, ["align", str(study.folder), "--reference", "A-1", *asked])
+    assert done.exit_code == 1
+    assert "2 of 3 slides failed; the others are done" in done.output
+    assert done.output.count("A-2: not aligned") == 1
+    alone = CliRunner().invoke(app, ["align", str(study.folder), "--reference", "A-1", "--slide", "A-2"])
+    assert alone.exit_code == 1
+    assert "of 2" not in alone.output

@@ -110,7 +110,7 @@ def _study(
         if len(work.slides) < 2:
             raise StudyError(f"{work.name}: two slides or more are needed to align.")
         base = work.slide(reference) if reference else work.slides[0]
-        before = len(work.problems)
+        asked = list(dict.fromkeys(slides or [entry.name for entry in work.slides if entry is not base]))
         if from_file is not None:
             if not slides or len(slides) != 1:
                 raise typer.BadParameter("--from is about one slide; name it with --slide.")
@@ -120,22 +120,25 @@ def _study(
         else:
             found = drive(align_job(work, base, slides or None, model, mirror=mirror))  # type: ignore[arg-type]
         work.save()
-        problems = [str(problem) for problem in work.problems[before:]]
         _say(found, as_json)
+        left_out = set(asked) - set(found) - {base.name}
+        said = {problem.subject: str(problem) for problem in work.problems if problem.subject in left_out}
+        problems = list(said.values())
         problems += [f"{name}: not aligned." for name, one in found.items() if one.verdict == "failed"]
-    finish(problems, len(found) + len(problems))
+    finish(problems, len(found) + len(left_out))
 
 
 def _undo(work: Study, slides: list[str] | None) -> None:
-    from napari_batchfx.study.alignment import undo_alignment
+    from napari_batchfx.study.alignment import undo_alignments
 
-    entries = [work.slide(name) for name in slides] if slides else list(work.slides)
-    undone = [entry.name for entry in entries if undo_alignment(work, entry)]
+    entries = [work.slide(name) for name in dict.fromkeys(slides)] if slides else list(work.slides)
+    undone, refused = undo_alignments(work, entries)
     work.save()
-    if not undone:
+    if not undone and not refused:
         note(f"{work.name}: there is no alignment to take back.")
-    for name in undone:
-        out().print(f"{name}: as before its last alignment", markup=False)
+    for entry in undone:
+        out().print(f"{entry.name}: as before its last alignment", markup=False)
+    finish([str(error) for error in refused], len(undone) + len(refused))
 
 
 def _say(found: dict[str, Alignment], as_json: bool) -> None:

@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from napari_batchfx.slides import Alignment
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.entries import Affine
+    from napari_batchfx.study.shelf import Shelf
 
-__all__ = ["align_job", "rename_reference", "root_of", "set_alignment", "undo_alignment"]
+__all__ = [
+    "align_job",
+    "forget_reference",
+    "lying_on",
+    "rename_reference",
+    "root_of",
+    "set_alignment",
+    "undo_alignment",
+    "undo_alignments",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -30,8 +40,9 @@ def align_job(
     model: Literal["translation", "similarity", "affine"] = "similarity",
     *,
     mirror: bool = True,
+    apply: bool = True,
 ) -> Job[dict[str, Alignment]]:
-    """Register slides onto a reference and keep it in the study.
+    """Register slides onto a reference and, once all are done, keep it in the study.
 
     Parameters
     ----------
@@ -44,13 +55,16 @@ def align_job(
         See :func:`napari_batchfx.slides.register`.
     mirror : bool
         Whether a slide may show the tissue from its other side.
+    apply : bool
+        Whether the slides are laid in the study; else the caller does it with :func:`set_alignment`.
 
     Returns
     -------
     Job
         Returns an :class:`~napari_batchfx.slides.Alignment` for each slide, by name. "good" and "uncertain"
         ones are set (:func:`undo_alignment` takes them back), a failed one moves nothing. A slide that can't
-        be read is reported in ``study.problems`` and left out.
+        be read is reported in ``study.problems`` and left out. A job that is left before its end changes
+        nothing.
 
     Raises
     ------
@@ -63,9 +77,13 @@ def align_job(
     entries = (
         [e for e in study.slides if e is not base] if others is None else [study.slide(o) for o in others]
     )
-    entries = [entry for entry in entries if entry is not base]
+    entries = [
+        entry
+        for number, entry in enumerate(entries)
+        if entry is not base and all(entry is not other for other in entries[:number])
+    ]
     total = 100 * len(entries)
-    found: dict[str, Alignment] = {}
+    seen: list[tuple[SlideEntry, Alignment]] = []
     failures: list[BatchfxError | OSError] = []
     yield Progress(0, total, "aligning", "steps")
     for number, entry in enumerate(entries):
@@ -80,16 +98,18 @@ def align_job(
                 alignment: Alignment = stop.value
             finally:
                 job.close()
-            if alignment.verdict != "failed":
-                set_alignment(study, base, entry, alignment)
-            found[entry.name] = alignment
+            seen.append((entry, alignment))
         except (BatchfxError, OSError) as error:
             failures.append(error)
             study.report_problem(entry.name, error)
         yield Progress(100 * (number + 1), total, f"aligning {entry.name}", "steps")
-    if failures and not found:
+    if apply:
+        for entry, alignment in seen:
+            if alignment.verdict != "failed":
+                set_alignment(study, base, entry, alignment)
+    if failures and not seen:
         raise failures[0]
-    return found
+    return {entry.name: alignment for entry, alignment in seen}
 
 
 def set_alignment(
@@ -140,10 +160,23 @@ def undo_alignment(study: Bench, entry: SlideEntry | str) -> bool:
     -------
     bool
         Whether there was something to take back.
+
+    Raises
+    ------
+    StudyError
+        If the slide that it lay on before is aligned onto it now.
     """
     entry = study.slide(entry)
     if entry.earlier_affines:
         *before, (affine, record) = entry.earlier_affines
+        base = None if record is None else _named(study, record.reference)
+        if base is None:
+            record = None
+        elif _leads_to(study, base, entry):
+            raise StudyError(
+                f"{entry.name}: it lay on {base.name}, which is aligned onto it now; take the alignment of "
+                f"{base.name} back first."
+            )
         entry.earlier_affines = before
     elif entry.is_aligned or entry.alignment is not None:
         affine, record = IDENTITY, None
@@ -151,6 +184,32 @@ def undo_alignment(study: Bench, entry: SlideEntry | str) -> bool:
         return False
     _move(study, entry, affine, record)
     return True
+
+
+def undo_alignments(study: Bench, entries: Sequence[SlideEntry]) -> tuple[list[SlideEntry], list[StudyError]]:
+    """Take the last alignment of each slide back, those first that others wait for.
+
+    Returns
+    -------
+    undone : list of SlideEntry
+        In the order given.
+    refused : list of StudyError
+        Why :func:`undo_alignment` refused the others that had one.
+    """
+    undone: list[SlideEntry] = []
+    waiting = list(entries)
+    while True:
+        refused: list[tuple[SlideEntry, StudyError]] = []
+        for entry in waiting:
+            try:
+                if undo_alignment(study, entry):
+                    undone.append(entry)
+            except StudyError as error:
+                refused.append((entry, error))
+        if not refused or len(refused) == len(waiting):
+            break
+        waiting = [entry for entry, _ in refused]
+    return [entry for entry in entries if any(entry is one for one in undone)], [e for _, e in refused]
 
 
 def root_of(study: Bench, entry: SlideEntry) -> SlideEntry | None:
@@ -167,35 +226,51 @@ def root_of(study: Bench, entry: SlideEntry) -> SlideEntry | None:
     return None if here is entry else here
 
 
+def lying_on(study: Shelf, entry: SlideEntry) -> list[SlideEntry]:
+    """The slides aligned onto an entry, directly or over others; each once, whatever the records say."""
+    found: list[SlideEntry] = []
+    names = {entry.name}
+    while more := [
+        other
+        for other in study.slides
+        if other.name not in names and other.alignment is not None and other.alignment.reference in names
+    ]:
+        found += more
+        names |= {other.name for other in more}
+    return found
+
+
+def _named(study: Shelf, name: str) -> SlideEntry | None:
+    return next((entry for entry in study.slides if entry.name == name), None)
+
+
+def _leads_to(study: Shelf, base: SlideEntry, entry: SlideEntry) -> bool:
+    """Whether a slide is an entry, or lies on it, directly or over others."""
+    return base is entry or any(base is other for other in lying_on(study, entry))
+
+
 def _refuse_circle(study: Bench, base: SlideEntry, entry: SlideEntry) -> None:
-    names = {other.name: other for other in study.slides}
-    here: SlideEntry | None = base
-    for _ in study.slides:
-        if here is None or here is entry:
-            break
-        here = names.get(here.alignment.reference) if here.alignment is not None else None
-    if here is not entry:
-        return
     if base is entry:
         raise StudyError(f"{entry.name}: a slide can't be aligned onto itself.")
-    raise StudyError(
-        f"{entry.name}: {base.name} is aligned onto it; undo that before you align the other way round."
-    )
+    if _leads_to(study, base, entry):
+        raise StudyError(
+            f"{entry.name}: {base.name} is aligned onto it; undo that before you align the other way round."
+        )
 
 
 def _move(study: Bench, entry: SlideEntry, affine: Affine, record: AlignmentRecord | None) -> None:
     """Set an entry's place; those aligned onto it, and their history, keep their place on it."""
     change = np.asarray(affine, dtype=float) @ np.linalg.inv(np.asarray(entry.affine_um, dtype=float))
+    followers = lying_on(study, entry)
+    moved = {entry.name, *(other.name for other in followers)}
     entry.affine_um, entry.alignment = affine, record
+    for other in followers:
+        other.affine_um = _affine(change @ np.asarray(other.affine_um, dtype=float))
     for other in study.slides:
         other.earlier_affines = [
-            (_affine(change @ old), told)
-            if told is not None and told.reference == entry.name
-            else (old, told)
+            (_affine(change @ old), told) if told is not None and told.reference in moved else (old, told)
             for old, told in other.earlier_affines
         ]
-        if other is not entry and other.alignment is not None and other.alignment.reference == entry.name:
-            _move(study, other, _affine(change @ np.asarray(other.affine_um, dtype=float)), other.alignment)
 
 
 def _affine(matrix: Matrix) -> Affine:
@@ -213,3 +288,19 @@ def rename_reference(entry: SlideEntry, old: str, new: str) -> None:
 
     entry.alignment = renamed(entry.alignment)
     entry.earlier_affines = [(affine, renamed(record)) for affine, record in entry.earlier_affines]
+
+
+def forget_reference(study: Shelf, name: str) -> None:
+    """Let alignments onto a slide that left the study go: a name says nothing of the next slide called so.
+
+    What lay on it stays where it is, aligned onto nothing, and :func:`undo_alignment` still takes it back to
+    what was before.
+    """
+    for entry in study.slides:
+        if entry.alignment is not None and entry.alignment.reference == name:
+            entry.alignment = None
+        entry.earlier_affines = [
+            (affine, record)
+            for affine, record in entry.earlier_affines
+            if record is None or record.reference != name
+        ]

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_batchfx.study.alignment import lying_on
 from napari_batchfx.study.annotations import Annotation
+from napari_batchfx.study.entries import IDENTITY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,33 +50,19 @@ def rescale_slide(
         shrink = np.linalg.inv(grow)
         entry.affine_um = _affine(_matrix(entry.affine_um) @ shrink)
         entry.earlier_affines = [
-            (_affine(_matrix(affine) @ shrink) if record is not None else affine, record)
+            (
+                _affine(_matrix(affine) @ shrink) if record is not None or affine != IDENTITY else affine,
+                record,
+            )
             for affine, record in entry.earlier_affines
         ]
         return
-    for other in _lying_on(study, entry):
+    for other in lying_on(study, entry):
         other.affine_um = _affine(grow @ _matrix(other.affine_um))
         other.earlier_affines = [
             (_affine(grow @ _matrix(affine)) if record is not None else affine, record)
             for affine, record in other.earlier_affines
         ]
-
-
-def _lying_on(study: Shelf, entry: SlideEntry) -> list[SlideEntry]:
-    """The slides aligned onto an entry, directly or over others."""
-    found: list[SlideEntry] = []
-    names = {entry.name}
-    while more := [
-        other
-        for other in study.slides
-        if other is not entry
-        and other not in found
-        and other.alignment is not None
-        and other.alignment.reference in names
-    ]:
-        found += more
-        names |= {other.name for other in more}
-    return found
 
 
 def _matrix(affine: Affine) -> NDArray[np.float64]:

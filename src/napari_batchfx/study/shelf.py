@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from napari_batchfx.errors import SlideError, StudyError
 from napari_batchfx.study import files
-from napari_batchfx.study.alignment import rename_reference
+from napari_batchfx.study.alignment import forget_reference, rename_reference
 from napari_batchfx.study.annotations import Annotation
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
@@ -165,10 +165,14 @@ class Shelf:
         return entry
 
     def remove_slide(self, entry: SlideEntry | str) -> None:
-        """Take a slide and its regions out of the study; its file and its features stay on the disk."""
+        """Take a slide and its regions out of the study; its file and its features stay on the disk.
+
+        Slides aligned onto it stay where they are, aligned onto nothing.
+        """
         entry = self.slide(entry)
         with self._lock:
             self.slides.remove(entry)
+            forget_reference(self, entry.name)
             self.annotations = [
                 annotation for annotation in self.annotations if annotation.slide != entry.name
             ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +20,13 @@ from qtpy.QtWidgets import (
 
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.jobs import Job, Progress
-from napari_batchfx.viewer import compare
+from napari_batchfx.viewer import compare, regions
 from napari_batchfx.viewer.docks.common import choice, fill, hint, tool_button
 from napari_batchfx.viewer.landmarks import LEAST_PAIRS, Landmarks
 
 if TYPE_CHECKING:
     from napari_batchfx.slides import Alignment
+    from napari_batchfx.slides.alignment.result import Model
     from napari_batchfx.study import SlideEntry
     from napari_batchfx.viewer.docks.slides import SlidesDock
     from napari_batchfx.viewer.session import Session
@@ -90,7 +93,7 @@ class CompareBox(QWidget):
             "Lay rescans of the same tissue, or neighbouring sections, on the first slide of the table."
         )
         self.align_button.setMenu(self._align_menu())
-        self.model = "similarity"
+        self.model: Model = "similarity"
         self.done_button = tool_button(
             "Use these pairs", "Lay the slide on the other one.", self.finish_points
         )
@@ -124,6 +127,7 @@ class CompareBox(QWidget):
         )
         for widget in widgets:
             widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._reference: SlideEntry | None = None  # what slides are being laid on
         self._job = self._session.new_job()
         self._job.succeeded.connect(self._on_aligned)
         self._job.failed.connect(dock.card.fail)
@@ -163,7 +167,7 @@ class CompareBox(QWidget):
         self.turn.setVisible(several and mode == "curtain")
         self.square.setVisible(several and mode == "checkerboard")
         self.align_button.setEnabled(several and not self._job.is_running)
-        self.undo.setEnabled(any(entry.earlier_affines for entry in self._targets()))
+        self.undo.setEnabled(bool(self._undoable()))
         self._on_landmarks()
 
     # ------------------------------------------------------------------ aligning
@@ -202,6 +206,25 @@ class CompareBox(QWidget):
         chosen = [entry for entry in self._dock.selected() if entry in shown[1:]]
         return chosen or shown[1:]
 
+    def _undoable(self) -> list[SlideEntry]:
+        """The slides that would go back: of those that would move, else (their reference left) of all shown."""
+        return [entry for entry in self._targets() if entry.earlier_affines] or [
+            entry for entry in self._session.shown_slides() if entry.earlier_affines
+        ]
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """Within, slides are laid elsewhere in the study; layers follow, and regions stay on their tissue."""
+        regions.pull(self._session)
+        self._session.holds_regions = True  # a layer that has not followed yet must not be read back
+        try:
+            yield
+        finally:
+            try:
+                self._session.place_slides()
+            finally:
+                self._session.holds_regions = False
+
     def align(self) -> None:
         """Register the slides onto the first one, off the GUI thread."""
         shown = [entry for entry in self._session.shown_slides() if self._dock._box(entry) is not None]
@@ -212,7 +235,9 @@ class CompareBox(QWidget):
 
         self._dock.card.say(f"Aligning {len(others)} slide(s) onto {shown[0].name} ...")
         self.align_button.setEnabled(False)
-        self._job.start(align_job(self._session.study, shown[0], others, model=self.model), "Aligning slides")
+        self._reference = shown[0]
+        job = align_job(self._session.study, shown[0], others, model=self.model, apply=False)
+        self._job.start(job, "Aligning slides")
 
     @property
     def is_aligning(self) -> bool:
@@ -273,11 +298,11 @@ class CompareBox(QWidget):
 
         reference, moving, found = result
         try:
-            set_alignment(self._session.study, reference, moving, found)
+            with self._moving():
+                set_alignment(self._session.study, reference, moving, found)
         except BatchfxError as error:
             self._dock.card.fail(error)
             return
-        self._session.place_slides()
         good = found.verdict == "good"
         how = "by hand" if found.method == "points" else "as the file says"
         self._dock.card.say(
@@ -288,19 +313,32 @@ class CompareBox(QWidget):
 
     def take_back(self) -> None:
         """Undo the last alignment of the slides that would move."""
-        from napari_batchfx.study.alignment import undo_alignment
+        from napari_batchfx.study.alignment import undo_alignments
 
-        names = []
-        for entry in self._targets():
-            if entry.earlier_affines:
-                undo_alignment(self._session.study, entry)
-                names.append(entry.name)
-        self._session.place_slides()
-        if names:
-            self._dock.card.say(f"Taken back: {', '.join(names)}.")
+        with self._moving():
+            undone, refused = undo_alignments(self._session.study, self._undoable())
+        if undone:
+            names = ", ".join(entry.name for entry in undone)
+            kept = "\n".join(str(error) for error in refused)
+            self._dock.card.say(f"Taken back: {names}.", kept, kind="warn" if kept else "info")
+        elif refused:
+            self._dock.card.fail(refused[0])
 
-    def _on_aligned(self, alignments: dict[str, Any]) -> None:
-        self._session.place_slides()  # slides that lie on a moved one move along
+    def _on_aligned(self, alignments: dict[str, Alignment]) -> None:
+        """Lay all slides that were found, at once, and say how well."""
+        from napari_batchfx.study.alignment import set_alignment
+
+        study, reference = self._session.study, self._reference
+        if reference is None:
+            return
+        try:
+            with self._moving():
+                for name, alignment in alignments.items():
+                    if alignment.verdict != "failed":
+                        set_alignment(study, reference, name, alignment)
+        except BatchfxError as error:
+            self._dock.card.fail(error)
+            return
         lines, verdicts = [], set()
         for name, alignment in alignments.items():
             verdicts.add(alignment.verdict)
