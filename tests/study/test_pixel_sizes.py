@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from napari_batchfx import Study
+from napari_batchfx.errors import SlideError, StudyError
 from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
 
 
@@ -61,3 +62,68 @@ def test_nothing_to_write_to_only_loses_the_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("BATCHFX_CONFIG", str(tmp_path / "file"))
     assert not remember_pixel_size("x", (0.5, 0.5))
     assert recall_pixel_size("x") is None
+
+
+def test_a_size_given_when_a_slide_is_added_is_remembered_too(tmp_path):
+    with Study.create() as study:
+        study.add_slide(_picture(tmp_path / "a.png"), mpp=0.3)
+    with Study.create() as other:
+        assert other.open_slide(other.add_slide(tmp_path / "a.png")).mpp == (0.3, 0.3)
+
+
+def test_a_size_typed_over_that_of_the_file_is_this_study_s_alone(tmp_path):
+    from napari_batchfx.slides import write_pyramid
+
+    path = write_pyramid(tmp_path / "a.tif", np.full((300, 300, 3), 200, np.uint8), 0.5)
+    with Study.create() as study:
+        entry = study.add_slide(path, mpp=0.25)
+        assert study.update_slide(entry, mpp=0.3).mpp_given == (0.3, 0.3)
+    with Study.create() as other:
+        entry = other.add_slide(path)
+        assert entry.mpp_given is None
+        assert other.open_slide(entry).mpp == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("mpp", [1e9, -1, 0, float("nan"), (0.5,), "x", (0.5, float("inf"))])
+def test_an_impossible_size_changes_nothing(tmp_path, mpp, is_open):
+    with Study.create(tmp_path / "s") as study:
+        study.add_slide(_picture(tmp_path / "a.png"), mpp=0.4)
+        study.save()
+        if is_open:
+            _refused(study, mpp)
+    with Study.open(study.folder) as study:
+        _refused(study, mpp)
+        assert study.open_slide("a").mpp == (0.4, 0.4)
+
+
+def _refused(study, mpp):
+    with pytest.raises(SlideError, match=r"plausible|no pixel size"):
+        study.update_slide("a", name="b", site="X", mpp=mpp)
+    entry = study.slide("a")
+    assert (entry.name, entry.site, entry.mpp_given) == ("a", "", (0.4, 0.4))
+    assert recall_pixel_size(entry.fingerprint) == (0.4, 0.4)
+
+
+def test_whatever_isn_t_possible_leaves_the_rest_undone(tmp_path):
+    with Study.create() as study:
+        entry = study.add_slide(_picture(tmp_path / "a.png"), mpp=0.4)
+        for wrong in ({"icc": "on"}, {"icc": "maybe"}, {"site": 3}, {"colour": "red"}):
+            with pytest.raises((SlideError, StudyError)):
+                study.update_slide(entry, **{"name": "b", "mpp": 0.9, "patient": "P", **wrong})
+            assert (entry.name, entry.mpp_given, entry.patient, entry.icc) == ("a", (0.4, 0.4), "", "off")
+            assert study.open_slide(entry).mpp == (0.4, 0.4)
+
+
+def test_regions_follow_a_size_that_is_given_before_the_slide_was_opened(tmp_path):
+    from napari_batchfx.slides import write_pyramid
+    from napari_batchfx.study import Annotation
+
+    path = write_pyramid(tmp_path / "a.tif", np.full((300, 300, 3), 200, np.uint8), 0.5)
+    with Study.create(tmp_path / "s") as study:
+        study.add_slide(path)
+        study.annotations.append(Annotation("a", "x", False, [[0, 0], [0, 100], [100, 100]]))
+        study.save()
+    with Study.open(study.folder) as study:
+        study.update_slide("a", mpp=1.0)
+        assert study.annotations[0].polygon_um.max() == 200

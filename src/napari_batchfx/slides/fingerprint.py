@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_batchfx.errors import SlideError
 
-__all__ = ["fingerprint", "fingerprint_of"]
+__all__ = ["fingerprint", "fingerprint_of", "slide_bytes"]
 
 WHOLE_BELOW = 4 * 2**20
 EDGE = 256 * 2**10
@@ -55,6 +55,33 @@ def fingerprint(path: str | Path) -> str:
     (32, True)
     """
     return fingerprint_of(list(_parts(Path(path))))
+
+
+def slide_bytes(path: str | Path) -> int:
+    """Return the bytes of the files that :func:`fingerprint` looks at; what else lies in a folder is no part.
+
+    Examples
+    --------
+    >>> _ = Path("a.svs").write_bytes(b"the same content")
+    >>> slide_bytes("a.svs")
+    16
+
+    Raises
+    ------
+    SlideError
+        If a folder is no slide.
+    OSError
+        If the file is gone.
+    """
+    total = 0
+    for _, member in _parts(Path(path)):
+        try:
+            total += member.stat().st_size
+        except FileNotFoundError:
+            # chunks of nothing but the fill value aren't stored
+            if not Path(path).is_dir():
+                raise
+    return total
 
 
 def fingerprint_of(parts: Sequence[tuple[str, Path]]) -> str:

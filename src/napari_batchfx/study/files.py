@@ -64,10 +64,18 @@ def relative_path(path: Path, folder: Path) -> str:
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder (a DICOM slide)."""
-    if path.is_dir():
-        return sum(child.stat().st_size for child in path.rglob("*") if child.is_file())
-    return path.stat().st_size
+    """Bytes of a slide's file, or of the slide's own files in a folder (DICOM, OME-Zarr).
+
+    Raises
+    ------
+    SlideError
+        If the folder is no slide.
+    OSError
+        If the file is gone.
+    """
+    from napari_batchfx.slides.fingerprint import slide_bytes
+
+    return slide_bytes(path) if path.is_dir() else path.stat().st_size
 
 
 def write_study(folder: Path, model: StudyModel) -> None:

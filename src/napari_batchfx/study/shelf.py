@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Shelf"]
 
+#: How often, in seconds, a slide whose file is gone or changed is looked for again.
+_AGAIN_S = 1.0
 _META = ("site", "scanner", "stain", "patient")
 
 
@@ -37,6 +41,9 @@ class Shelf:
         self.annotations: list[Annotation] = []
         self.problems: list[Problem] = []
         self._open_slides: dict[str, Slide] = {}
+        #: Fingerprints of slides that had to be opened anew: pyramids made of them before show nothing.
+        self.reopened: set[str] = set()
+        self._looked: dict[str, float] = {}
         self._lock = threading.RLock()
 
     def add_slide(
@@ -51,7 +58,8 @@ class Shelf:
         """Add a slide; the same slide (same content) a second time gives its first entry.
 
         Where the file of that entry is gone or holds something else now, the slide is found again: the entry
-        keeps its name, regions and features, and its path is the one given.
+        keeps its name, regions and features, and its path is the one given. Where it is open it reads on from
+        there.
 
         Parameters
         ----------
@@ -59,7 +67,7 @@ class Shelf:
             The file, or the folder of a DICOM slide.
         mpp : float or (y, x), optional
             Micrometres a pixel, where the file has none or a wrong one. Without it, what was given for this
-            slide in an earlier study is used where the file has none.
+            slide in an earlier study is used where the file has none or only an estimate.
         name : str, optional
             Name in the study; the file's name otherwise. A number is added where it is taken.
         icc : {"off", "auto", "on"}
@@ -77,19 +85,26 @@ class Shelf:
         """
         from napari_batchfx.slides import open_slide
 
-        given = None if mpp is None else _pair(mpp)
         path = _slide_path(path)
         _check_meta(meta)
-        slide = open_slide(path, mpp=given, icc=icc)
+        slide = open_slide(path, icc=icc)
+        is_stated = slide.mpp_source in ("file", "tiff resolution")
+        try:
+            if mpp is not None:
+                slide.with_mpp(mpp)
+        except SlideError:
+            slide.close()
+            raise
+        given = None if mpp is None else slide.mpp
         with self._lock:
             known = next((entry for entry in self.slides if entry.fingerprint == slide.fingerprint), None)
             if known is not None:
-                slide.close()
                 if path != known.path and not files.is_there(known):
                     known.path, known.size_bytes = path, files.size_bytes(path)
+                self._go_on(known, slide)
                 self._forget_problems(known)
                 return known
-            if slide.mpp_source not in ("file", "tiff resolution", "given"):
+            if given is None and not is_stated:
                 given = recall_pixel_size(slide.fingerprint)
                 if given is not None:
                     slide.with_mpp(given)
@@ -109,6 +124,8 @@ class Shelf:
                 raise StudyError(f"{path.name}: {_first(error)}.") from error
             self.slides.append(entry)
             self._open_slides[entry.fingerprint] = slide
+            if mpp is not None and given is not None and not is_stated:
+                remember_pixel_size(entry.fingerprint, given)
         return entry
 
     def update_slide(
@@ -122,6 +139,9 @@ class Shelf:
     ) -> SlideEntry:
         """Change what is known of a slide; its regions, alignment and features stay with it.
 
+        Everything is looked at first: where something isn't possible nothing is changed. A pixel size is also
+        remembered for other studies, which use it where the file states none.
+
         Raises
         ------
         StudyError
@@ -129,6 +149,8 @@ class Shelf:
         SlideError
             If the colour profile is asked for and the file has none, or the pixel size isn't possible.
         """
+        from napari_batchfx.slides.metadata import given_mpp
+
         entry = self.slide(entry)
         _check_meta(meta)
         if name is not None and name != entry.name:
@@ -138,31 +160,42 @@ class Shelf:
                 raise StudyError(
                     f"{entry.name}: another slide is called {name} already; choose another name."
                 )
+        given = None if mpp is None else given_mpp(entry.path.name, mpp)
+        try:
+            trial = entry.model_copy()
+            for key, value in meta.items():
+                setattr(trial, key, value)
+        except ValidationError as error:
+            raise StudyError(f"{entry.name}: {_first(error)}.") from error
+        if icc is not None and icc != entry.icc:
+            # the slide before the entry: it refuses what its file can't give
+            self.open_slide(entry).with_icc(icc)
+            entry.__dict__["icc"] = icc
+            self._slide_changed(entry)
+        if given is not None:
+            self._set_mpp(entry, given)
+        for key, value in meta.items():
+            setattr(entry, key, value)
+        if name is not None and name != entry.name:
             old = entry.name
             entry.__dict__["name"] = name  # frozen for everybody else: regions and settings refer to it
             self._rename(old, name)
-        try:
-            if mpp is not None:
-                given = _pair(mpp)
-                slide = self._open_slides.get(entry.fingerprint)
-                before = entry.mpp_given if slide is None else slide.mpp
-                if slide is not None:
-                    slide.with_mpp(given)
-                entry.mpp_given = given
-                if before is not None:
-                    rescale_slide(self, entry, before, given)
-                remember_pixel_size(entry.fingerprint, given)
-                self._slide_changed(entry)
-            if icc is not None and icc != entry.icc:
-                # the slide first: it refuses what its file can't give
-                self.open_slide(entry).with_icc(icc)
-                entry.__dict__["icc"] = icc
-                self._slide_changed(entry)
-            for key, value in meta.items():
-                setattr(entry, key, value)
-        except ValidationError as error:
-            raise StudyError(f"{entry.name}: {_first(error)}.") from error
         return entry
+
+    def _set_mpp(self, entry: SlideEntry, given: tuple[float, float]) -> None:
+        slide = self._open_slides.get(entry.fingerprint)
+        if slide is None and entry.mpp_given is None:
+            # what its regions were drawn with: the file's own
+            with contextlib.suppress(SlideError):
+                slide = self.open_slide(entry)
+        before = entry.mpp_given if slide is None else slide.mpp
+        if slide is not None:
+            slide.with_mpp(given)
+        entry.mpp_given = given
+        if before is not None:
+            rescale_slide(self, entry, before, given)
+        remember_pixel_size(entry.fingerprint, given)
+        self._slide_changed(entry)
 
     def remove_slide(self, entry: SlideEntry | str) -> None:
         """Take a slide and its regions out of the study; its file and its features stay on the disk.
@@ -183,7 +216,7 @@ class Shelf:
             slide.close()
 
     def relocate(self, entry: SlideEntry | str, path: Path | str) -> SlideEntry:
-        """Say where the file of a slide is now.
+        """Say where the file of a slide is now; where it is open it reads on from there.
 
         Raises
         ------
@@ -202,7 +235,9 @@ class Shelf:
                     f"{entry.name}: {path.name} holds another slide than the one in the study; choose its "
                     "own file or add it as a new slide."
                 )
-        entry.path, entry.size_bytes = path, files.size_bytes(path)
+            with self._lock:
+                entry.path, entry.size_bytes = path, files.size_bytes(path)
+                self._go_on(entry, slide)
         self._forget_problems(entry)
         return entry
 
@@ -222,16 +257,22 @@ class Shelf:
     def open_slide(self, entry: SlideEntry | str) -> Slide:
         """The slide itself; opened once and kept until :meth:`close`.
 
+        Where its file was replaced or taken away and put back, the same slide reads on.
+
         Raises
         ------
         SlideError
             If the file is gone, can't be read, or holds other content than when it was added.
         """
         from napari_batchfx.slides import open_slide
+        from napari_batchfx.slides._moved import still_reads
 
         entry = self.slide(entry)
         with self._lock:
             slide = self._open_slides.get(entry.fingerprint)
+            if slide is not None and not slide.is_closed and not still_reads(slide):
+                self._look_again(entry)
+                slide = self._open_slides.get(entry.fingerprint)
             if slide is not None and not slide.is_closed:
                 return slide
             if not entry.path.exists():
@@ -242,6 +283,33 @@ class Shelf:
                 raise SlideError(files.changed_text(entry))
             self._open_slides[entry.fingerprint] = slide
             return slide
+
+    def _look_again(self, entry: SlideEntry) -> None:
+        """Go on with a slide whose file was put back; else leave it: when it is read it says why."""
+        from napari_batchfx.slides import open_slide
+
+        clock = time.monotonic()
+        if clock < self._looked.get(entry.fingerprint, clock):
+            return
+        self._looked[entry.fingerprint] = clock + _AGAIN_S
+        if files.is_there(entry):
+            with contextlib.suppress(SlideError):
+                self._go_on(entry, open_slide(entry.path))
+
+    def _go_on(self, entry: SlideEntry, found: Slide) -> None:
+        """Let a slide that is open read on from its file as it was just found; closes what was found."""
+        from napari_batchfx.slides._moved import carry_on, still_reads
+
+        slide = self._open_slides.get(entry.fingerprint)
+        if slide is not None and (slide.path != found.path or not still_reads(slide, now=True)):
+            if carry_on(slide, found):
+                return
+            # Read by another reader now (its suffix was changed): what was made from it can't go on.
+            slide.close()
+            del self._open_slides[entry.fingerprint]
+            self.reopened.add(entry.fingerprint)
+            self._slide_changed(entry)
+        found.close()
 
     def _slide_changed(self, entry: SlideEntry) -> None:
         """Called when what was made from a slide no longer holds; a study drops its grids here."""
@@ -259,9 +327,16 @@ class Shelf:
             size = files.size_bytes(entry.path)
         except OSError:  # gone, or on a drive that is away
             self.report_problem(entry.name, files.moved_text(entry))
+            return
+        except SlideError:  # a folder that holds no slide any more
+            size = -1
+        if not entry.size_bytes or size == entry.size_bytes:
+            return
+        # Studies of before counted whatever lay in the folder.
+        if entry.path.is_dir() and files.is_there(entry):
+            entry.size_bytes = size
         else:
-            if entry.size_bytes and size != entry.size_bytes:
-                self.report_problem(entry.name, files.changed_text(entry))
+            self.report_problem(entry.name, files.changed_text(entry))
 
     def _forget_problems(self, entry: SlideEntry) -> None:
         self.problems = [problem for problem in self.problems if problem.subject != entry.name]
@@ -296,10 +371,6 @@ def _slide_path(path: Path | str) -> Path:
         return Path(path).expanduser().absolute()
     except TypeError as error:
         raise StudyError(f"A slide is added by the path of its file, not by {path!r:.60}.") from error
-
-
-def _pair(mpp: float | tuple[float, float]) -> tuple[float, float]:
-    return (float(mpp), float(mpp)) if isinstance(mpp, int | float) else mpp
 
 
 def _check_meta(meta: Mapping[str, str]) -> None:
