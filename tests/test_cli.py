@@ -596,3 +596,40 @@ def test_a_column_that_is_not_there_names_those_that_are(command, slides, tmp_pa
         assert result.exit_code == 1
         assert one_sentence(result.stderr)
         assert f"give {option} one of slide, patient, site, scanner, stain, label." in result.stderr
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Sixteen stored tiles all over tissue, one of them without its pixels; the small levels are whole."""
+    import tifffile
+
+    rng = np.random.default_rng(5)
+    image = np.clip(rng.normal((180, 90, 150), 30, (512, 512, 3)), 0, 255).astype(np.uint8)
+    path = write_pyramid(tmp_path / "torn.tif", image, 0.5, tile=128, levels=[1, 2, 4, 8, 16])
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        start, count = page.dataoffsets[5], page.databytecounts[5]
+    data = bytearray(path.read_bytes())
+    data[start : start + count] = bytes(count)
+    path.write_bytes(data)
+    return path
+
+
+def test_damaged_tiles_are_said(command, damaged, tmp_path):
+    from napari_batchfx.study import Study
+
+    said = "torn: 4 tiles are damaged in the file and left out."
+    tiles = ("--tile-px", 64, "--tile-mpp", 0.5)
+    first = command("embed", damaged, "-o", tmp_path / "t.h5ad", *tiles)
+    assert first.exit_code == 0, first.stderr
+    assert said in first.stderr
+    assert "60 tiles" in first.stderr
+    study = tmp_path / "s.batchfx"
+    with Study.create(study) as work:
+        work.add_slide(damaged)
+        work.settings.encode.size_px, work.settings.encode.mpp = 64, 0.5
+        work.save()
+    for _ in range(2):
+        ran = command("run", study)
+        assert "4 damaged and left out" in ran.stdout
+        assert said in ran.stdout

@@ -77,3 +77,44 @@ def test_embed_takes_fewer_tiles_from_a_pen_stroke(slide, tmp_path):
         assert result.exit_code == 0, result.stderr
         sizes.append(read_h5ad(table).n_obs)
     assert sizes[0] > sizes[1] > 0
+
+
+@pytest.fixture
+def profiled(slide, tmp_path):
+    import tifffile
+    from tests.slides.profiles import matrix_profile
+
+    return write_pyramid(
+        tmp_path / "profiled.tif",
+        tifffile.imread(slide),
+        2.0,
+        compression="deflate",
+        icc_profile=matrix_profile(),
+    )
+
+
+def test_colours_can_be_chosen(slide, profiled, tmp_path):
+    """--icc of ``tissue`` and ``embed`` is that of open_slide; a file without a profile is refused for "on"."""
+    from napari_batchfx.features import read_h5ad
+
+    def picture(*more):
+        assert _run("tissue", profiled, "--png", tmp_path / "pictures", *more).exit_code == 0
+        return np.asarray(Image.open(tmp_path / "pictures" / "profiled-tissue.png"))[30, 30].tolist()
+
+    assert picture() == picture("--icc", "off") == [190, 110, 170]
+    assert picture("--icc", "auto") == picture("--icc", "on") != [190, 110, 170]
+    assert "no colour profile" in _run("tissue", slide, "--icc", "on").stderr
+
+    def table(study, *more):
+        out = tmp_path / "t.h5ad"
+        result = _run(
+            "embed", profiled, "-o", out, "--tile-px", 64, "--tile-mpp", 2, "--study", tmp_path / study, *more
+        )
+        assert result.exit_code == 0, result.stderr
+        return read_h5ad(out).to_df()
+
+    stored, srgb = table("s"), table("other", "--icc", "on")
+    assert not np.array_equal(stored.to_numpy(), srgb.loc[stored.index].to_numpy())
+    # the same study with other colours: of the slide it has already
+    assert np.array_equal(table("s", "--icc", "auto").to_numpy(), srgb.to_numpy())
+    assert "off, auto, on" in _run("embed", profiled, "-o", tmp_path / "u.h5ad", "--icc", "x").stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_batchfx.errors import StudyError
 from napari_batchfx.study import Study
@@ -111,3 +112,22 @@ def test_the_name_of_the_study_is_in_it_only_if_asked(done, tmp_path):
     assert "the study: no tile is encoded." in plain
     assert "<h1>Huber 1948</h1>" in named
     assert "napari-batchfx run Huber 1948.batchfx" in named
+
+
+@pytest.mark.parametrize(("n", "says"), [(0, None), (1, "1 place found"), (2, "2 places found")])
+def test_damage_in_a_file_is_said_in_the_report(tmp_path, n, says):
+    from napari_batchfx.slides import write_pyramid
+
+    image = np.random.default_rng(2).integers(90, 250, (400, 500, 3), dtype=np.uint8)
+    path = write_pyramid(tmp_path / "a.tif", image, 0.5, tile=128, levels=1)
+    with tifffile.TiffFile(path) as file:
+        offsets, counts = file.pages[0].dataoffsets, file.pages[0].databytecounts
+    data = bytearray(path.read_bytes())
+    for index in range(n):
+        data[offsets[index] : offsets[index] + counts[index]] = bytes(counts[index])
+    path.write_bytes(data)
+    with Study.create() as study:
+        study.add_slide(path)
+        note = report_data(study).slides[0].note
+    assert ("damaged" in note) == bool(n)
+    assert says is None or f"pixels damaged in the file: {says}; tiles on them are left out" in note

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_batchfx.cli._app import PROBLEM, command, count, drive, finish, note, open_or_create, out, wait
+from napari_batchfx.cli.tissue import Icc
 from napari_batchfx.errors import BatchfxError, StudyError
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def register(app: typer.Typer) -> None:
                 f"{count(len(done.encode.slides), 'slide')}",
                 markup=False,
             )
+            for said in done.encode.damage_said():
+                console.print(said, markup=False)
             if done.probe is not None:
                 console.print(f"probe: {done.probe.result.verdict}", markup=False)
                 _mind(console, done.probe.result.warnings)
@@ -74,12 +77,7 @@ def register(app: typer.Typer) -> None:
         mpp: Annotated[
             float | None, typer.Option(help="Micrometres a pixel, where the files have none.", min=0.001)
         ] = None,
-        icc: Annotated[
-            str | None,
-            typer.Option(
-                help="Colour profile: off (as stored), auto (to sRGB where there is one), on (else refuse)."
-            ),
-        ] = None,
+        icc: Icc = None,
     ) -> None:
         """Add slides to a study; one that it knows and whose file has moved is found again."""
         problems = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from napari_batchfx.cli._app import command, count, drive, finish, note, open_or_create, out
-from napari_batchfx.cli.tissue import LeaveOut, tissue_choice
+from napari_batchfx.cli.tissue import Icc, LeaveOut, tissue_choice
 from napari_batchfx.errors import BatchfxError, ProbeError, StudyError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def embed(
         float | None,
         typer.Option(help="Micrometres a pixel of the slides, where files have none.", min=0.001),
     ] = None,
+    icc: Icc = None,
     tile_px: Annotated[
         int | None, typer.Option(help="Tile side in pixels; the encoder's own otherwise.", min=16)
     ] = None,
@@ -109,12 +110,14 @@ def embed(
                 key: values[number if len(values) > 1 else 0] for key, values in meta.items() if values
             }
             try:
-                entry = work.add_slide(path, mpp=mpp)
+                entry = work.add_slide(path, mpp=mpp, icc=icc or "off")
                 if entry in entries:
                     note(f"{path.name} is the same slide as {entry.name}; it is encoded once.")
                     continue
                 if mpp is not None and entry.mpp_given != (mpp, mpp):
                     own["mpp"] = mpp
+                if icc is not None and entry.icc != icc:
+                    own["icc"] = icc
                 entries.append(work.update_slide(entry, **own))
             except BatchfxError as error:
                 problems.append(str(error))
@@ -129,6 +132,8 @@ def embed(
         if entries:
             done = drive(work.encode_job(entries))
             problems += [str(problem) for problem in done.problems]
+            for said in done.damage_said():
+                note(said)
             if done.slides:
                 table = work.table("tissue", done.slides)
                 write_h5ad(table, out)

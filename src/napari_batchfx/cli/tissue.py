@@ -15,11 +15,18 @@ if TYPE_CHECKING:
     from napari_batchfx.study import TissueChoice
     from napari_batchfx.study.tissue_maps import TissueMap, TissuePreview
 
-__all__ = ["LeaveOut", "register", "tissue_choice"]
+__all__ = ["Icc", "LeaveOut", "register", "tissue_choice"]
 
 LeaveOut = Annotated[
     list[str] | None,
     typer.Option(help="Artefact that counts as no tissue: pen, edge, fold, blur or none; pen otherwise."),
+]
+
+Icc = Annotated[
+    str | None,
+    typer.Option(
+        help="Colour profile: off (as stored), auto (to sRGB where there is one), on (else refuse)."
+    ),
 ]
 
 
@@ -62,6 +69,7 @@ def tissue(
         float | None, typer.Option(help="Holes below this area (um2) are filled; none otherwise.", min=0)
     ] = None,
     leave_out: LeaveOut = None,
+    icc: Icc = None,
 ) -> None:
     """Say how much of each slide is tissue, and how much of it is pen, edge, fold or blur."""
     from napari_batchfx.slides import open_slide
@@ -75,7 +83,7 @@ def tissue(
     rows = []
     for path in slides:
         try:
-            with wait(f"looking at {path.name}"), open_slide(path, mpp=mpp) as slide:
+            with wait(f"looking at {path.name}"), open_slide(path, mpp=mpp, icc=icc or "off") as slide:
                 preview = TissuePreview(slide)
                 found = preview.show(choice, kinds=ARTEFACTS)
                 name = slide.name

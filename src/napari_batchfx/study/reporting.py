@@ -136,7 +136,12 @@ def _slide_note(entry: SlideEntry, slide: Slide) -> str:
             f"aligned ({entry.alignment.verdict}" + (f", {left:.1f} µm left)" if left is not None else ")")
         )
     if slide.damage:
-        notes.append(f"{len(slide.damage)} damaged tiles left out")
+        # of the file, found so far: how many tiles of the grid they cost is not kept
+        n = len(slide.damage)
+        notes.append(
+            f"pixels damaged in the file: {n:,} {'place' if n == 1 else 'places'} found; tiles on them are "
+            "left out"
+        )
     return "; ".join(notes)
 
 
