@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import hypothesis.strategies as st
@@ -208,8 +209,10 @@ def test_slides_keep_their_place_on_their_reference_whatever_is_done(steps):
         str, list
     ] = {}  # by fingerprint: what was set, oldest first; (reference's fingerprint, matrix)
 
+    numbers = itertools.count()
+
     def add():
-        number = len(told)
+        number = next(numbers)
         work.slides.append(
             SlideEntry(name=work._free_name("slide"), path="/none", fingerprint=f"{number:032d}")
         )
@@ -243,18 +246,15 @@ def test_slides_keep_their_place_on_their_reference_whatever_is_done(steps):
         elif what == "rename":
             work.update_slide(a, name=f"name {number}")
         else:
-            # the next slide gets the name that is free now
-            for fingerprint, stack in told.items():
-                last = stack.pop()
-                kept = [one for one in stack if one[0] != a.fingerprint]
-                if last[0] == a.fingerprint:
-                    last = (
-                        None,
-                        np.array(next(e for e in work.slides if e.fingerprint == fingerprint).affine_um),
-                    )
-                told[fingerprint] = [*kept, last]
             work.remove_slide(a)
-            add()
+            del told[a.fingerprint]
+            for entry in work.slides:
+                *stack, last = told[entry.fingerprint]
+                if last[0] == a.fingerprint:
+                    last = (None, np.array(entry.affine_um))
+                kept = [one for one in stack if one[0] != a.fingerprint]
+                told[entry.fingerprint] = [*kept, last]
+            add()  # under a name that may be the removed one's
         present = {entry.fingerprint: entry for entry in work.slides}
         for fingerprint, entry in present.items():
             said = [*entry.earlier_affines, (entry.affine_um, entry.alignment)]
