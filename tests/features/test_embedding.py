@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from napari_batchfx.encoders import ColourStatistics, EncodedBatch, load
-from napari_batchfx.errors import Cancelled, EncoderError
+from napari_batchfx.errors import Cancelled, EncoderError, TileError
 from napari_batchfx.features import FeatureStore, SlideMeta, embed, embed_job
 from napari_batchfx.jobs import run
-from napari_batchfx.slides import open_slide
+from napari_batchfx.slides import open_slide, write_pyramid
 from napari_batchfx.tiles import TileGrid, read_tiles
 
 
@@ -201,3 +201,38 @@ def test_damaged_tiles_are_left_out_counted_and_not_tried_again(tissue_file, tmp
         seen = model.seen
         assert embed(grid, model, cells=cells, store=store).uns["damaged_tiles"] == 16
         assert model.seen == seen
+
+
+@pytest.mark.parametrize("change", ["colours", "pixel size"])
+def test_a_slide_changed_meanwhile_ends_the_job_and_stores_nothing_wrong(tmp_path, change):
+    """What the store has under the old key is of the old state; there is no table of both."""
+    from tests.slides.profiles import matrix_profile
+
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(90, 250, (512, 640, 3), dtype=np.uint8)
+    path = write_pyramid(tmp_path / "a.tif", pixels, 0.5, compression="deflate", icc_profile=matrix_profile())
+    encoder, store = load("colour-statistics"), FeatureStore(tmp_path / "store")
+    with open_slide(path) as slide:
+        grid = TileGrid(slide, 64, 0.5)
+        cells = grid.all_cells()
+        job = embed_job(grid, encoder, cells=cells, store=store, batch_size=8)
+        next(job), next(job)
+        if change == "colours":
+            slide.with_icc("on")
+        else:
+            slide.with_mpp(0.6)
+        with pytest.raises(TileError, match=rf"^a: its {change} .*encode again"):
+            list(job)
+        other = TileGrid(slide, 64, 0.5)
+        assert other.key != grid.key
+        assert (
+            not store.array(slide.fingerprint, encoder.key, other.key, "none", dim=encoder.dim)
+            .has(cells)
+            .any()
+        )
+        kept = store.array(slide.fingerprint, encoder.key, grid.key, "none", dim=encoder.dim)
+        there = cells[kept.has(cells)]
+        assert 0 < len(there) < len(cells)
+    with open_slide(path) as slide:
+        expected = encoder.embed(read_tiles(TileGrid(slide, 64, 0.5), there))
+    np.testing.assert_array_equal(kept.read(there), expected)
