@@ -42,19 +42,51 @@ docs() {
     step "Documentation (sphinx)" "$bin/python" -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
 }
 
-tests() {
-    local options=(-o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true)
-    if [[ ${#pytest_arguments[@]} -eq 0 ]]; then
-        options+=(--cov --cov-report=term --cov-report=xml --cov-fail-under=85 --durations=10)
-    else
-        options+=("${pytest_arguments[@]}")
-    fi
-    # A hung test ends with the traceback of every thread: after 3 minutes by pytest's watchdog, and should that be stuck as
-    # well, after 25 by SIGABRT, on which faulthandler prints too. PYTHONPATH: the plugin that traces Qt's threads.
-    local limit=(env)
+# pytest_in_window NAME COVERAGE_FILE ARGUMENTS...
+#
+# A hung test ends with the traceback of every thread: after 3 minutes by pytest's watchdog, and should that be stuck as
+# well, after 25 by SIGABRT, on which faulthandler prints too. PYTHONPATH: the plugin that traces Qt's threads.
+pytest_in_window() {
+    local coverage="$1" limit=(env)
+    shift
     command -v timeout >/dev/null && limit=(timeout --foreground --signal=ABRT --kill-after=20 1500)
-    step "Tests (pytest)" env PYTHONPATH="tools${PYTHONPATH:+:$PYTHONPATH}" PYTHONFAULTHANDLER=1 \
-        tools/with-display.sh "${limit[@]}" "$bin/python" -m pytest -p trace_qt_threads "${options[@]}"
+    env COVERAGE_FILE="$coverage" PYTHONPATH="tools${PYTHONPATH:+:$PYTHONPATH}" PYTHONFAULTHANDLER=1 \
+        tools/with-display.sh "${limit[@]}" "$bin/python" -m pytest -p trace_qt_threads \
+        -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true "$@"
+}
+
+# The windows spend half of their time waiting: the other tests run beside them, and the coverage of both counts together.
+both_halves() {
+    local log code=0 viewer
+    log="$(mktemp)"
+    rm -f .coverage .coverage.viewer .coverage.core
+    pytest_in_window .coverage.viewer tests/viewer -o cache_dir=.pytest_cache/viewer --cov --cov-report= --durations=5 \
+        >"$log" 2>&1 &
+    viewer=$!
+    # stopped, or failed before its end: leave no window behind
+    trap 'kill "$viewer" 2>/dev/null || true' RETURN
+    sleep 3 # two X servers that look for a free display at once may take the same
+    pytest_in_window .coverage.core tests --ignore=tests/viewer --cov --cov-report= --durations=10 || code=$?
+    printf '\n-- the tests with a window\n'
+    wait "$viewer" || code=$?
+    cat "$log"
+    rm -f "$log"
+    return "$code"
+}
+
+coverage_of_both() {
+    "$bin/python" -m coverage combine -q .coverage.viewer .coverage.core
+    "$bin/python" -m coverage xml -q
+    "$bin/python" -m coverage report --fail-under=85
+}
+
+tests() {
+    if [[ ${#pytest_arguments[@]} -eq 0 ]]; then
+        step "Tests (pytest)" both_halves
+        step "Coverage" coverage_of_both
+    else
+        step "Tests (pytest)" pytest_in_window .coverage "${pytest_arguments[@]}"
+    fi
 }
 
 parts=()

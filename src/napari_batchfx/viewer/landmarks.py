@@ -105,7 +105,7 @@ class Landmarks(QObject):
             raise SlideError("Choose Align > By hand first.")
         return self._entries
 
-    def fit(self, model: str = "similarity") -> Alignment:
+    def fit(self, model: Any = "similarity") -> Alignment:
         """Fit the pairs; nothing is moved yet.
 
         Raises

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["get_reader"]
 
-ReaderFunction = Callable[[Any], list[tuple[Any, dict[str, Any], str]]]
+ReaderFunction = Callable[[Any], list[tuple[Any, ...]]]
 
 
 def get_reader(path: str | list[str]) -> ReaderFunction | None:
@@ -36,7 +36,7 @@ def get_reader(path: str | list[str]) -> ReaderFunction | None:
     return read_slides
 
 
-def read_slides(path: str | list[str]) -> list[tuple[Any, dict[str, Any], str]]:
+def read_slides(path: str | list[str]) -> list[tuple[Any, ...]]:
     """Open slides as RGB multiscale dask layers in micrometres, in the study of the viewer in front."""
     from napari_batchfx.slides import open_slide
     from napari_batchfx.viewer import seam
@@ -45,7 +45,7 @@ def read_slides(path: str | list[str]) -> list[tuple[Any, dict[str, Any], str]]:
 
     paths = [path] if isinstance(path, (str, Path)) else list(path)
     viewer = seam.current_viewer()
-    layers = []
+    layers: list[tuple[Any, ...]] = []
     for one in paths:
         if viewer is None:
             layers.append(slide_layer_data(open_slide(one)))

@@ -208,8 +208,8 @@ def drawn_nodes(viewer: napari.Viewer, layer: Any) -> list[Any]:
 def before_draw(viewer: napari.Viewer, callback: Callable[[], None]) -> Callable[[], None] | None:
     """Call ``callback()`` before every drawing of the canvas; returns what ends it, ``None`` where that can't be had."""
     canvas = _vispy_canvas(viewer)
-    events = getattr(canvas, "events", None)
-    if not hasattr(events, "draw") or not hasattr(canvas, "layer_to_visual"):
+    events: Any = getattr(canvas, "events", None)
+    if events is None or not hasattr(events, "draw") or not hasattr(canvas, "layer_to_visual"):
         return None
 
     def draws(_event: object = None) -> None:

@@ -15,7 +15,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_batchfx.errors import BatchfxError, SlideError
 from napari_batchfx.viewer import layers as batchfx_layers
-from napari_batchfx.viewer import seam
+from napari_batchfx.viewer import overlays, seam
 from napari_batchfx.viewer.ahead import ReadAhead
 from napari_batchfx.viewer.layers import tag
 from napari_batchfx.viewer.preparing import Preparer
@@ -42,7 +42,7 @@ def session_for(viewer: napari.Viewer) -> Session:
     return session
 
 
-class Session(QObject, SlideLayers):  # type: ignore[misc]
+class Session(QObject, SlideLayers):
     """What the docks of one viewer share.
 
     Signals tell the docks what changed: ``slides_changed``, ``layers_changed`` (a slide shown or hidden, an overlay
@@ -152,7 +152,13 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
         known = len(self.study.slides)
         entry = self.study.add_slide(path, mpp=mpp, **meta)
         try:
+            if entry.fingerprint in self.study.reopened:  # found again, and read in another way now
+                self.study.reopened.discard(entry.fingerprint)
+                self.drop(entry, "slide")
             self.show_slide(entry)
+            if len(self.study.slides) == known:  # it was there: grey from a file that was away is drawn anew
+                for layer in self.layers_of(entry):
+                    layer.refresh()
         except (BatchfxError, OSError) as error:
             if len(self.study.slides) > known:
                 self.study.remove_slide(entry)
@@ -284,6 +290,10 @@ class Session(QObject, SlideLayers):  # type: ignore[misc]
         points = np.atleast_2d(np.asarray(points_um, dtype=float))
         inverse = np.linalg.inv(np.asarray(entry.affine_um))
         return (np.c_[points, np.ones(len(points))] @ inverse.T)[:, :2]
+
+    def show_only(self, kind: str | None, note: str = "") -> None:
+        """Of all overlays leave visible those of one kind (see :func:`overlays.show_only`)."""
+        overlays.show_only(self, kind, note)
 
     # ------------------------------------------------------------------ napari's events
 

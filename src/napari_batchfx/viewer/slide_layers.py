@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_batchfx.viewer import layers as batchfx_layers
-from napari_batchfx.viewer import overlays
 from napari_batchfx.viewer.layers import tag
 from napari_batchfx.viewer.overlays import KINDS
 
@@ -83,10 +82,6 @@ class SlideLayers:
                 self.viewer.layers.remove(layer)
             finally:
                 self._removing = False
-
-    def show_only(self, kind: str | None, note: str = "") -> None:
-        """Of all overlays leave visible those of one kind (see :func:`overlays.show_only`)."""
-        overlays.show_only(self, kind, note)
 
     def _insert(self, layer: Layer, entry: SlideEntry) -> Layer:
         """Insert a layer among its slide's, in the order of ``KINDS``."""

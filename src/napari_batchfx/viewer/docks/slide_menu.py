@@ -39,7 +39,7 @@ def slide_menu(dock: SlidesDock) -> QMenu | None:
             slide = dock.session.study.open_slide(entries[0])
         except BatchfxError:
             slide = None
-        for name in slide.associated if slide is not None else ():
+        for name in () if slide is None else slide.associated:
             action = menu.addAction(f"Show {name} picture (may show names) ...")
             action.triggered.connect(partial(_show_picture, dock, slide, name))
     menu.addSeparator()
@@ -54,8 +54,10 @@ def show_slide_menu(dock: SlidesDock, position: Any) -> None:
         menu.exec(position)
 
 
-def _show_picture(dock: SlidesDock, slide: Slide, name: str, *_: Any) -> None:
+def _show_picture(dock: SlidesDock, slide: Slide | None, name: str, *_: Any) -> None:
     """A label or overview picture in a window of its own: it never becomes a layer, nor part of a screenshot."""
+    if slide is None:
+        return
     try:
         pixels = slide.associated_image(name)
     except BatchfxError as error:
