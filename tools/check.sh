@@ -17,7 +17,8 @@ export HF_HUB_OFFLINE=1
 
 summary=()
 heading=""
-trap 'code=$?; [[ $code -eq 0 || -z "$heading" ]] || printf "\n== FAILED: %s (exit %d)\n" "$heading" "$code" >&2' EXIT
+viewer="" # the process of the tests with a window: stopped with this script
+trap 'code=$?; [[ -z "$viewer" ]] || kill "$viewer" 2>/dev/null || true; [[ $code -eq 0 || -z "$heading" ]] || printf "\n== FAILED: %s (exit %d)\n" "$heading" "$code" >&2' EXIT
 
 step() { # step HEADING COMMAND...
     heading="$1"
@@ -57,18 +58,17 @@ pytest_in_window() {
 
 # The windows spend half of their time waiting: the other tests run beside them, and the coverage of both counts together.
 both_halves() {
-    local log code=0 viewer
+    local log code=0
     log="$(mktemp)"
     rm -f .coverage .coverage.viewer .coverage.core
     pytest_in_window .coverage.viewer tests/viewer -o cache_dir=.pytest_cache/viewer --cov --cov-report= --durations=5 \
         >"$log" 2>&1 &
     viewer=$!
-    # stopped, or failed before its end: leave no window behind
-    trap 'kill "$viewer" 2>/dev/null || true' RETURN
     sleep 3 # two X servers that look for a free display at once may take the same
     pytest_in_window .coverage.core tests --ignore=tests/viewer --cov --cov-report= --durations=10 || code=$?
     printf '\n-- the tests with a window\n'
     wait "$viewer" || code=$?
+    viewer=""
     cat "$log"
     rm -f "$log"
     return "$code"
