@@ -14,6 +14,15 @@ REQUIRE_DATA = os.environ.get("BATCHFX_REQUIRE_DATA") == "1"
 _real_data_tests: dict[str, str] = {}
 
 
+def real_path(relative):
+    """The path of a real file, for fixtures of a wider scope: missing data skips, or fails where it is required."""
+    path = DATA / relative
+    if not path.exists():
+        message = f"real data missing: {relative} is not under {DATA.name}/ (set BATCHFX_TEST_DATA)"
+        (pytest.fail if REQUIRE_DATA else pytest.skip)(message)
+    return path
+
+
 @pytest.fixture
 def real_data(request):
     """A function that gives the path of a real file: ``real_data("slides/CMU-1-Small-Region.svs")``.
@@ -23,15 +32,10 @@ def real_data(request):
     _real_data_tests[request.node.nodeid] = "ran"
 
     def find(relative: str) -> Path:
-        path = DATA / relative
-        if not path.exists():
-            message = f"real data missing: {relative} is not under {DATA.name}/ (set BATCHFX_TEST_DATA)"
-            if REQUIRE_DATA:
-                _real_data_tests[request.node.nodeid] = "FAILED, data missing"
-                pytest.fail(message)
-            _real_data_tests[request.node.nodeid] = "skipped, data missing"
-            pytest.skip(message)
-        return path
+        if not (DATA / relative).exists():
+            state = "FAILED" if REQUIRE_DATA else "skipped"
+            _real_data_tests[request.node.nodeid] = f"{state}, data missing"
+        return real_path(relative)
 
     return find
 

@@ -633,3 +633,17 @@ def test_damaged_tiles_are_said(command, damaged, tmp_path):
         ran = command("run", study)
         assert "4 damaged and left out" in ran.stdout
         assert said in ran.stdout
+
+
+def test_prepare_makes_and_deletes_small_levels(tmp_path, monkeypatch):
+    monkeypatch.setenv("BATCHFX_PREPARED", str(tmp_path / "kept"))
+    image = np.tile(np.arange(250, dtype=np.uint8)[None, :, None], (2100, 9, 3))
+    path = write_pyramid(tmp_path / "one.tif", image, 0.5, levels=1)
+    done = CliRunner().invoke(app, ["prepare", str(path)])
+    assert done.exit_code == 0
+    assert "one: prepared" in done.output
+    assert any((tmp_path / "kept").rglob("*"))
+    done = CliRunner().invoke(app, ["prepare", "--clear", str(tmp_path / "none.tif")])
+    assert done.exit_code != 0
+    assert "none.tif" in done.output
+    assert "prepared in all: 0.0 MB" in done.output

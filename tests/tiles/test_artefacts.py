@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
+from tests.conftest import real_path
 from tests.tiles import painting
 
 from napari_batchfx.errors import TileError
@@ -19,24 +20,14 @@ from napari_batchfx.tiles._gaussian import gaussian
 @pytest.fixture(scope="module")
 def skin():
     """CMU-1 at 1 um a pixel."""
-    from tests.conftest import DATA
-
-    path = DATA / "slides/CMU-1-Small-Region.svs"
-    if not path.exists():
-        pytest.skip("real data missing: slides/CMU-1-Small-Region.svs")
-    with open_slide(path) as slide:
+    with open_slide(real_path("slides/CMU-1-Small-Region.svs")) as slide:
         return slide.read(1, 0, 0, *slide.levels[1].shape)
 
 
 @pytest.fixture(scope="module")
 def breast():
     """An H&E field full of tissue, 512 px at 1 um a pixel, mirrored to 1 mm."""
-    from tests.conftest import DATA
-
-    path = DATA / "stain/histoqc-templates/template2.png"
-    if not path.exists():
-        pytest.skip("real data missing: stain/histoqc-templates/template2.png")
-    tile = np.asarray(Image.open(path).convert("RGB"))
+    tile = np.asarray(Image.open(real_path("stain/histoqc-templates/template2.png")).convert("RGB"))
     row = np.concatenate([tile, tile[:, ::-1]], axis=1)
     return np.concatenate([row, row[::-1]])
 

@@ -120,3 +120,37 @@ def test_what_lay_on_a_removed_slide_stays_and_can_be_taken_back(dock):
     dock.compare.take_back()
     assert not b.is_aligned
     assert_agrees(dock)
+
+
+def test_an_alignment_is_saved_and_read_again(dock, tmp_path, wait):
+    """What the menu writes is the place on the reference, and From a file lays the slide there again."""
+    from napari_batchfx.slides import Alignment
+    from napari_batchfx.study.alignment import alignment_of, set_alignment
+
+    session = dock.session
+    a, b, c = session.study.slides
+    turn, shift = [[-1, 0, 400], [0, -1, 400], [0, 0, 1]], [[1, 0, 7.0], [0, 1, 3.0], [0, 0, 1]]
+    with dock.compare._moving():
+        set_alignment(session.study, a, b, Alignment(turn, 0.1, 0.9, "good", 9))
+        set_alignment(session.study, b, c, Alignment(shift, 0.1, 0.9, "good", 9))
+    np.testing.assert_allclose(alignment_of(session.study, c).affine_um, shift)
+    dock.compare.refresh()
+    assert dock.compare.save.isEnabled()
+    dock.compare.save_alignment(b, tmp_path / "b.json")
+    assert "b.json" in dock.card.text
+    dock.compare.take_back()
+    select(dock, 1)
+    dock.compare.use_transform(tmp_path / "b.json")
+    assert dock.compare.stop_button.isVisibleTo(dock)
+    wait(lambda: not dock.compare.is_checking)
+    np.testing.assert_allclose(b.affine_um, turn)
+    assert not dock.compare.stop_button.isVisibleTo(dock)
+
+
+def test_aligning_can_be_cancelled_with_a_button(dock):
+    dock.compare.align()
+    assert dock.compare.stop_button.isVisibleTo(dock)
+    dock.compare.stop_button.click()
+    assert not dock.compare.is_aligning
+    assert "where it was" in dock.card.text
+    assert not any(entry.is_aligned for entry in dock.session.study.slides)

@@ -356,3 +356,19 @@ def test_a_file_that_vanishes_while_it_is_shown_turns_grey(dock, make_slide, qtb
     layer.refresh()
     qtbot.wait(50)
     assert (np.asarray(layer.data[0][-100:, -100:]) == 191).all()
+
+
+def test_preparing_can_be_stopped_and_goes_on(dock, tmp_path, wait):
+    from napari_batchfx.slides import write_pyramid
+
+    image = np.tile(tissue(500, 500), (16, 16, 1))
+    dock.add_paths([write_pyramid(tmp_path / "one level.tif", image, 0.5, levels=1)])
+    (entry,) = dock.session.study.slides
+    slide = dock.session.study.open_slide(entry)
+    assert dock.stop_preparing.isVisibleTo(dock)
+    dock.stop_preparing.click()
+    assert not dock.session.preparer.is_busy
+    assert not dock.stop_preparing.isVisibleTo(dock)
+    assert "stopped" in dock.session.preparer.text(entry)
+    dock.show_selected()
+    wait(lambda: slide.is_prepared)

@@ -14,6 +14,7 @@ from napari_batchfx.cli import (
     diagnosis,
     encoders,
     importing,
+    preparing,
     samples,
     slides,
     studies,
@@ -47,6 +48,7 @@ def _options(
 
 for _room in (
     slides,
+    preparing,
     tables,
     importing,
     studies,

@@ -50,6 +50,12 @@ def open_hdf5(path: Path, max_bytes: int) -> Iterator[h5py.File]:
         ) from error
 
 
+def check_hdf5(path: Path, max_bytes: int) -> None:
+    """Look at a file that another library will open: what :func:`open_hdf5` refuses is refused."""
+    with open_hdf5(path, max_bytes) as file:
+        file.close()
+
+
 def _short(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 120 else f"{text[:120]} …"

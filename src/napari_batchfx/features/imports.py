@@ -92,7 +92,7 @@ def import_features(
     >>> table.obs[["row", "col", "x_um", "y_um"]].to_numpy().tolist()
     [[1.0, 0.0, 64.0, 192.0], [1.0, 2.0, 320.0, 192.0]]
     """
-    from napari_batchfx.features._hdf5 import open_hdf5
+    from napari_batchfx.features._hdf5 import check_hdf5, open_hdf5
     from napari_batchfx.features._layouts import read_layout
     from napari_batchfx.slides import Slide, open_slide
 
@@ -107,8 +107,7 @@ def import_features(
         if path.suffix.lower() == ".h5ad":
             from napari_batchfx.features._h5ad_layout import read_foreign
 
-            with open_hdf5(path, max_bytes):
-                pass  # only looked at: anndata opens it itself
+            check_hdf5(path, max_bytes)  # anndata opens it itself
             parts = read_foreign(path)
             if len(parts) > 1 and (slide is not None or (meta is not None and meta.name)):
                 raise FeatureError(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "align_job",
+    "alignment_of",
     "forget_reference",
     "lying_on",
     "rename_reference",
@@ -151,6 +152,42 @@ def set_alignment(
     entry.earlier_affines = [*entry.earlier_affines, (entry.affine_um, entry.alignment)]
     _move(study, entry, _affine(np.asarray(base.affine_um, dtype=float) @ alignment.affine_um), record)
     return entry
+
+
+def alignment_of(study: Bench, entry: SlideEntry | str) -> Alignment:
+    """How a slide lies on the slide that it was aligned onto.
+
+    Parameters
+    ----------
+    study : Study
+    entry : SlideEntry or str
+
+    Returns
+    -------
+    Alignment
+        The entry's micrometres to the reference's, with what was measured of it.
+
+    Raises
+    ------
+    StudyError
+        If the slide isn't aligned onto one of the study.
+    """
+    from napari_batchfx.slides import Alignment
+
+    entry = study.slide(entry)
+    record = entry.alignment
+    if record is None:
+        raise StudyError(f"{entry.name}: it isn't aligned onto another slide.")
+    base = np.asarray(study.slide(record.reference).affine_um, dtype=float)
+    return Alignment(
+        np.linalg.inv(base) @ np.asarray(entry.affine_um, dtype=float),
+        math.nan if record.residual_um is None else record.residual_um,
+        record.correlation,
+        record.verdict,
+        record.n_windows,
+        record.model,
+        record.method,
+    )
 
 
 def undo_alignment(study: Bench, entry: SlideEntry | str) -> bool:

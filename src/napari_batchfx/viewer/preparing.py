@@ -93,6 +93,7 @@ class Preparer(QObject):
             self._shown.start()
             limit = int(preference("prepared_gb")) * 10**9
             self._job.start(prepare_pyramid_job(slide, limit_bytes=limit), f"Preparing {entry.name}")
+            self.changed.emit(fingerprint)
             return
 
     def _on_progress(self, progress: Progress) -> None:

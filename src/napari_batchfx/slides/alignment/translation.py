@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from napari_batchfx.slides.alignment.images import density
 from napari_batchfx.slides.alignment.result import Alignment, Verdict
 from napari_batchfx.slides.slide import Slide
 
@@ -64,7 +64,7 @@ def register_translation(a: Slide, b: Slide, mpp: float = 1.0) -> Alignment:
         raise ValueError("mpp must be positive")
     longest = max(*a.extent_um, *b.extent_um)
     coarse = max(mpp, longest / COARSE_PX)
-    od_a, od_b = (_density(s, (0.0, 0.0), s.extent_um, coarse) for s in (a, b))
+    od_a, od_b = (density(s, (0.0, 0.0), s.extent_um, coarse).data for s in (a, b))
     if od_a.std() < 1e-3 or od_b.std() < 1e-3:
         return Alignment.none_found("translation")
     px, _ = _phase_shift(od_a, od_b)
@@ -82,19 +82,6 @@ def register_translation(a: Slide, b: Slide, mpp: float = 1.0) -> Alignment:
     matrix = np.eye(3)
     matrix[:2, 2] = shift
     return Alignment(matrix, residual, correlation, verdict, len(local), "translation")
-
-
-def _density(slide: Slide, origin: tuple[float, float], size: tuple[float, float], mpp: float) -> Gray:
-    """Grey optical density of a region in micrometres, in square pixels of ``mpp``."""
-    level = max(i for i in range(len(slide.levels)) if i == 0 or max(slide.level_mpp(i)) <= mpp * 1.001)
-    my, mx = slide.level_mpp(level)
-    y0, x0, y1, x1 = origin[0] / my, origin[1] / mx, (origin[0] + size[0]) / my, (origin[1] + size[1]) / mx
-    top, left = int(np.floor(y0)), int(np.floor(x0))
-    region = slide.read(level, top, left, int(np.ceil(y1)) - top, int(np.ceil(x1)) - left)
-    gray = Image.fromarray(-np.log10((region.astype(np.float32).mean(axis=2) + 1.0) / 256.0))
-    out = (max(1, round(size[1] / mpp)), max(1, round(size[0] / mpp)))
-    box = (x0 - left, y0 - top, x1 - left, y1 - top)
-    return np.asarray(gray.resize(out, Image.Resampling.BILINEAR, box=box), dtype=np.float32)
 
 
 def _phase_shift(a: Gray, b: Gray, *, pad: bool = True) -> tuple[tuple[float, float], float]:
@@ -143,8 +130,8 @@ def _windows(
     for texture, y, x in spots[:MAX_WINDOWS]:
         if texture < 0.02:
             continue
-        wa = _density(a, (y, x), (span, span), mpp)
-        wb = _density(b, (y - shift[0], x - shift[1]), (span, span), mpp)
+        wa = density(a, (y, x), (span, span), mpp).data
+        wb = density(b, (y - shift[0], x - shift[1]), (span, span), mpp).data
         px, _ = _phase_shift(wa, wb, pad=False)
         moved = _overlap_correlation(wa, wb, px)
         if moved >= 0.3:

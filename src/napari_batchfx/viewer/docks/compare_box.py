@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
     QLabel,
-    QMenu,
     QPushButton,
     QSizePolicy,
     QWidget,
@@ -21,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.viewer import compare, regions
+from napari_batchfx.viewer.docks.align_menu import align_menu
 from napari_batchfx.viewer.docks.common import choice, fill, hint, tool_button
 from napari_batchfx.viewer.landmarks import LEAST_PAIRS, Landmarks
 
@@ -38,11 +38,6 @@ _MODES = [
     ("Side by side", "grid"),
     ("Curtain", "curtain"),
     ("Checkerboard", "checkerboard"),
-]
-_MODELS = [
-    ("Shift, turn and scale", "similarity"),
-    ("Shift only", "translation"),
-    ("Affine (also shear)", "affine"),
 ]
 
 
@@ -92,12 +87,13 @@ class CompareBox(QWidget):
         self.align_button.setToolTip(
             "Lay rescans of the same tissue, or neighbouring sections, on the first slide of the table."
         )
-        self.align_button.setMenu(self._align_menu())
+        menu, self.undo, self.save = align_menu(self)
+        self.align_button.setMenu(menu)
         self.model: Model = "similarity"
         self.done_button = tool_button(
             "Use these pairs", "Lay the slide on the other one.", self.finish_points
         )
-        self.stop_button = tool_button("Cancel", "Leave the slide where it is.", self.landmarks.cancel)
+        self.stop_button = tool_button("Cancel", "Stop; every slide stays where it is.", self.stop)
         self._points_line = hint("")
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -137,6 +133,8 @@ class CompareBox(QWidget):
         self._check = self._session.new_job()
         self._check.succeeded.connect(self._on_checked)
         self._check.failed.connect(dock.card.fail)
+        self._check.cancelled.connect(lambda: dock.card.say("Stopped; every slide is where it was."))
+        self._check.ended.connect(self.refresh)
 
     # ------------------------------------------------------------------ comparing
 
@@ -168,37 +166,10 @@ class CompareBox(QWidget):
         self.square.setVisible(several and mode == "checkerboard")
         self.align_button.setEnabled(several and not self._job.is_running)
         self.undo.setEnabled(bool(self._undoable()))
+        self.save.setEnabled(any(entry.alignment is not None for entry in self._targets()))
         self._on_landmarks()
 
     # ------------------------------------------------------------------ aligning
-
-    def _align_menu(self) -> QMenu:
-        menu = QMenu(self)
-        menu.setToolTipsVisible(True)
-        automatic = menu.addAction("Automatically")
-        automatic.setToolTip("By the tissue itself: any rotation, also mirrored.")
-        automatic.triggered.connect(lambda *_: self.align())
-        by_hand = menu.addAction("By hand, with three pairs of points ...")
-        by_hand.setToolTip("Click the same spot on both slides, three times or more.")
-        by_hand.triggered.connect(lambda *_: self.start_points())
-        from_file = menu.addAction("From a file ...")
-        from_file.setToolTip("A transform of elastix or VALIS, or one saved here.")
-        from_file.triggered.connect(lambda *_: self.ask_for_transform())
-        self.undo = menu.addAction("Take back")
-        self.undo.setToolTip("Put the slides back to where they were before.")
-        self.undo.triggered.connect(lambda *_: self.take_back())
-        menu.addSeparator()
-        models = menu.addMenu("What may differ")
-        from qtpy.QtGui import QActionGroup
-
-        group = QActionGroup(models)
-        for text, key in _MODELS:
-            action = models.addAction(text)
-            action.setCheckable(True)
-            action.setChecked(key == "similarity")
-            action.triggered.connect(lambda *_, key=key: setattr(self, "model", key))
-            group.addAction(action)
-        return menu
 
     def _targets(self) -> list[SlideEntry]:
         """The slides that would move: the selected ones, else all but the first shown."""
@@ -238,6 +209,13 @@ class CompareBox(QWidget):
         self._reference = shown[0]
         job = align_job(self._session.study, shown[0], others, model=self.model, apply=False)
         self._job.start(job, "Aligning slides")
+        self._on_landmarks()
+
+    def stop(self) -> None:
+        """Give up the pairs, and stop what aligns or measures."""
+        self.landmarks.cancel()
+        self._job.cancel()
+        self._check.cancel()
 
     @property
     def is_aligning(self) -> bool:
@@ -262,6 +240,7 @@ class CompareBox(QWidget):
             return
         self.landmarks.cancel()
         self._check.start(_checked_job(self._session, reference, moving, found), "Checking the alignment")
+        self._on_landmarks()
 
     def ask_for_transform(self) -> None:
         """Choose a transform file for the slide that moves."""
@@ -286,6 +265,7 @@ class CompareBox(QWidget):
             self._dock.card.fail(error)
             return
         self._check.start(_checked_job(self._session, reference, moving, found), "Checking the alignment")
+        self._on_landmarks()
 
     @property
     def is_checking(self) -> bool:
@@ -310,6 +290,27 @@ class CompareBox(QWidget):
             found.sentence(),
             kind="good" if good else "warn",
         )
+
+    def ask_where_to_save(self) -> None:
+        """Choose a file for the alignment of the slide that would move."""
+        entry = next((entry for entry in self._targets() if entry.alignment is not None), None)
+        if entry is None:
+            return
+        path, _ = QFileDialog.getSaveFileName(
+            self, f"Save the alignment of {entry.name}", f"{entry.name}-alignment.json", "JSON (*.json)"
+        )
+        if path:
+            self.save_alignment(entry, Path(path))
+
+    def save_alignment(self, entry: SlideEntry, path: Path) -> None:
+        """Write how a slide lies on its reference, for *From a file* and other programs."""
+        from napari_batchfx.slides import write_alignment
+        from napari_batchfx.study.alignment import alignment_of
+
+        if self._dock.guarded(lambda: write_alignment(path, alignment_of(self._session.study, entry))):
+            self._dock.card.say(
+                f"Written: {path.name}.", "It takes the slide's micrometres to the reference's."
+            )
 
     def take_back(self) -> None:
         """Undo the last alignment of the slides that would move."""
@@ -356,8 +357,9 @@ class CompareBox(QWidget):
 
     def _on_landmarks(self) -> None:
         active = self.landmarks.is_active
-        for widget in (self._points_line, self.done_button, self.stop_button):
+        for widget in (self._points_line, self.done_button):
             widget.setVisible(active)
+        self.stop_button.setVisible(active or self.is_aligning or self.is_checking)
         self._points_line.setText(self.landmarks.sentence())
         self.done_button.setEnabled(self.landmarks.n_pairs >= LEAST_PAIRS)
 

@@ -52,6 +52,9 @@ class SlidesDock(Dock):
         self.facts = QLabel()
         self.facts.setWordWrap(True)
         self.facts.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.stop_preparing = tool_button(
+            "Stop preparing", "Stop making the overview; it goes on with Show.", self.session.preparer.cancel
+        )
         self.compare = CompareBox(self)
         self.tissue = TissueBox(self)
         more = More()
@@ -65,6 +68,7 @@ class SlidesDock(Dock):
         self.colours.activated.connect(lambda *_: self.set_colours(self.colours.currentData()))
         self.add(
             self.facts,
+            self.stop_preparing,
             self.compare,
             self.tissue,
             more,
@@ -225,6 +229,7 @@ class SlidesDock(Dock):
 
     def _on_selected(self) -> None:
         entries = self.selected()
+        self.stop_preparing.setVisible(self.session.preparer.is_busy)
         if entries:
             blocked = self.colours.blockSignals(True)
             self.colours.setCurrentIndex(max(0, self.colours.findData(entries[0].icc)))
