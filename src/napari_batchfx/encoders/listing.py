@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_batchfx.encoders.built_in import MINI, mini_card
 from napari_batchfx.encoders.card import EncoderCard
 from napari_batchfx.encoders.registry import ENCODERS, EncoderSpec, find_spec
 from napari_batchfx.errors import EncoderError
@@ -59,7 +60,7 @@ def available() -> pd.DataFrame:
         "note",
     ]
     rows = []
-    for card in (_colour_statistics(), *(_of_spec(spec) for spec in ENCODERS)):
+    for card in (_colour_statistics(), mini_card(), *(_of_spec(spec) for spec in ENCODERS)):
         size = None if card.size_bytes is None else card.size_bytes / 1e6
         rows.append([size if c == "size_mb" else getattr(card, c) for c in columns])
     return pd.DataFrame(rows, columns=columns)
@@ -96,6 +97,8 @@ def describe(name: str | os.PathLike[str], *, ask_hub: bool = False) -> EncoderC
     text = os.fspath(name).partition("?")[0]
     if text == "colour-statistics":
         return _colour_statistics()
+    if text == MINI:
+        return mini_card()
     spec = find_spec(text)
     if spec is not None:
         card = _of_spec(spec, revision=text.partition("@")[2])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_batchfx.encoders.base import Encoder, check_names
+from napari_batchfx.encoders.built_in import MINI, mini_files, mini_identity
 from napari_batchfx.encoders.colour_statistics import ColourStatistics, thread_count
 from napari_batchfx.encoders.llvm import keep_triton_out
 from napari_batchfx.encoders.registry import EncoderSpec, find_spec
@@ -35,8 +36,8 @@ def load(
     Parameters
     ----------
     name : str or path
-        ``"colour-statistics"``; a name of :func:`available` (``"uni"``, ``"virchow2"``); any timm model
-        (``"resnet50"``); ``"hf-hub:org/name"``, also with ``@revision``; a folder with ``config.json`` and
+        ``"colour-statistics"`` or ``"batchfx-mini"``, which are built in; a name of :func:`available`
+        (``"uni"``, ``"virchow2"``); any timm model (``"resnet50"``); ``"hf-hub:org/name"``, also with ``@revision``; a folder with ``config.json`` and
         weights; a ``.safetensors`` file or torch checkpoint that names its architecture, itself or in a
         ``NAME.json`` beside it, also a classifier with its head. A timm name may carry ``?pretrained=false``.
     device : str
@@ -177,8 +178,8 @@ def download(name: str | os.PathLike[str]) -> Job[Path]:
     colour-statistics is built in; there is nothing to download.
     """
     text = os.fspath(name)
-    if text == "colour-statistics":
-        raise EncoderError("colour-statistics is built in; there is nothing to download.")
+    if text in ("colour-statistics", MINI):
+        raise EncoderError(f"{text} is built in; there is nothing to download.")
     keep_triton_out()
     files, _, _, _ = yield from _files_job(_options(text, True)[0])
     return files.weights
@@ -188,6 +189,9 @@ def _files_job(text: str) -> Job[tuple[ModelFiles, str, str, EncoderSpec | None]
     """Files, title, identity in the key and registry's row of what ``text`` names."""
     from napari_batchfx.encoders.weights import from_hub_job
 
+    if text == MINI:
+        own = mini_files()
+        return own, MINI, mini_identity(own), None
     spec = find_spec(text)
     if spec is not None and spec.refused:
         raise EncoderError(f"{spec.title} can't be loaded here: {spec.refused}; {spec.instead}.")
@@ -269,7 +273,8 @@ def _random(text: str, seed: int, options: dict[str, Any]) -> Encoder:
     from napari_batchfx.encoders.making import wrap
 
     spec = find_spec(text)
-    name = text.removeprefix("timm:")
+    # batchfx-mini without its training: what the training is compared with
+    name = mini_files().architecture if text == MINI else text.removeprefix("timm:")
     if (spec is not None and not spec.timm_name) or (
         spec is None and (is_path(text) or text.startswith(("hf-hub:", "hf_hub:")))
     ):
