@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["CompareBox"]
 
 _MODES = [
-    ("Over each other", "overlay"),
+    ("Overlay", "overlay"),
     ("Side by side", "grid"),
     ("Curtain", "curtain"),
     ("Checkerboard", "checkerboard"),
@@ -53,7 +53,7 @@ class CompareBox(QWidget):
         self.mode = choice(list(_MODES))
         self.mode.setAccessibleName("Compare")
         self.mode.setToolTip(
-            "Over each other, side by side (they pan and zoom together), a curtain whose edge you drag, or alternating squares."
+            "Overlay (over each other), side by side (they pan and zoom together), a curtain whose edge you drag, or alternating squares."
         )
         self.mode.activated.connect(lambda *_: self.choose(self.mode.currentData()))
         self.front, self.behind = choice(), choice()
