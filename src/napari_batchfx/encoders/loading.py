@@ -37,9 +37,10 @@ def load(
     ----------
     name : str or path
         ``"colour-statistics"`` or ``"batchfx-mini"``, which are built in; a name of :func:`available`
-        (``"uni"``, ``"virchow2"``); any timm model (``"resnet50"``); ``"hf-hub:org/name"``, also with ``@revision``; a folder with ``config.json`` and
-        weights; a ``.safetensors`` file or torch checkpoint that names its architecture, itself or in a
-        ``NAME.json`` beside it, also a classifier with its head. A timm name may carry ``?pretrained=false``.
+        (``"uni"``, ``"virchow2"``); any timm model (``"resnet50"``); ``"hf-hub:org/name"``, also with
+        ``@revision``; a folder with ``config.json`` and weights; a ``.safetensors`` file or torch checkpoint
+        that names its architecture, itself or in a ``NAME.json`` beside it, also a classifier with its head.
+        A timm name may carry ``?pretrained=false``.
     device : str
         ``"auto"`` (a CUDA GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     precision : str
