@@ -5,6 +5,7 @@ from napari_batchfx.study.annotations import Annotation, TileLabels, annotate_ce
 from napari_batchfx.study.encoding import EncodedTiles, EncodeOutcome
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.files import study_folder
+from napari_batchfx.study.inspection import SeenTile, saw
 from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.results import ProbeOutcome, Results
 from napari_batchfx.study.settings import (
@@ -31,6 +32,7 @@ __all__ = [
     "Problem",
     "Results",
     "RunOutcome",
+    "SeenTile",
     "Settings",
     "SlideEntry",
     "StainSettings",
@@ -39,6 +41,7 @@ __all__ = [
     "TileRows",
     "TissueChoice",
     "annotate_cells",
+    "saw",
     "study_folder",
     "tile_labels",
 ]

@@ -100,6 +100,7 @@ def adapt_maps(study: Bench) -> dict[str, dict[str, TileMap]]:
                 vmax=1.0 if kind == "changed" else float(max(1, len(classes) - 1)),
                 colormap="changed" if kind == "changed" else "classes",
                 description=description,
+                labels=("stayed", "changed") if kind == "changed" else tuple(classes),
             )
             for kind, (numbers, description) in values.items()
         }

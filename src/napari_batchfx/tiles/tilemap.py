@@ -10,7 +10,43 @@ from numpy.typing import ArrayLike, NDArray
 from napari_batchfx.errors import TileError
 from napari_batchfx.tiles.grid import TileGrid
 
-__all__ = ["TileMap"]
+__all__ = ["TileMap", "value_in_words"]
+
+
+def value_in_words(
+    value: float, unit: str = "", chance: float | None = None, labels: tuple[str, ...] = ()
+) -> str:
+    """Say a tile's value with its unit and what guessing would give.
+
+    Parameters
+    ----------
+    value : float
+        NaN where nothing was computed.
+    unit : str
+        Of the value ("probability", "sd").
+    chance : float, optional
+        The value that guessing would give.
+    labels : tuple of str
+        What 0, 1, ... mean, where the value is the number of a class.
+
+    Returns
+    -------
+    str
+        Three significant digits.
+
+    Examples
+    --------
+    >>> value_in_words(0.9312, "probability", 0.5)
+    '0.931 probability (guessing 0.5)'
+    >>> value_in_words(1, labels=("tumour", "gland"))
+    'gland'
+    """
+    if not np.isfinite(value):
+        return "no value"
+    if labels and 0 <= round(value) < len(labels):
+        return labels[round(value)]
+    text = f"{value:.3g} {unit}".rstrip()
+    return text if chance is None else f"{text} (guessing {chance:.3g})"
 
 
 @dataclass
@@ -37,6 +73,8 @@ class TileMap:
         The value that guessing would give.
     description : str
         One sentence on how it was computed.
+    labels : tuple of str
+        What the values 0, 1, ... mean, where they are no measure ("tumour", "gland").
 
     Examples
     --------
@@ -46,6 +84,8 @@ class TileMap:
     >>> tiles.set([[0, 1]], [0.9])
     >>> round(tiles.at(50.0, 150.0), 3)
     0.9
+    >>> tiles.words(0.9)
+    '0.9'
     """
 
     grid_shape: tuple[int, int]
@@ -60,6 +100,7 @@ class TileMap:
     colormap: str = "viridis"
     chance: float | None = None
     description: str = ""
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.values = np.array(self.values, dtype=np.float32)
@@ -83,6 +124,7 @@ class TileMap:
         colormap: str = "viridis",
         chance: float | None = None,
         description: str = "",
+        labels: tuple[str, ...] = (),
     ) -> TileMap:
         """Make a map over ``grid`` with ``values`` (n,) at ``cells`` (n, 2), NaN elsewhere."""
         empty = np.full(grid.shape, np.nan, np.float32)
@@ -99,6 +141,7 @@ class TileMap:
             colormap,
             chance,
             description,
+            labels,
         )
         tiles.set(cells, values)
         return tiles
@@ -131,6 +174,10 @@ class TileMap:
                 return float("nan")
             index.append(i)
         return float(self.values[index[0], index[1]])
+
+    def words(self, value: float) -> str:
+        """Say a value as a person reads it: ``0.93 probability (guessing 0.5)``, or the name of a class."""
+        return value_in_words(value, self.unit, self.chance, self.labels)
 
     @property
     def n_computed(self) -> int:
