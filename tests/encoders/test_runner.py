@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_batchfx.encoders import ColourStatistics, EncodedBatch, Encoder, EncoderMemoryError, encode
-from napari_batchfx.encoders.runner import _BatchSize
+from napari_batchfx.encoders.batching import BatchSize
 from napari_batchfx.errors import EncoderError
 from napari_batchfx.jobs import run
 from napari_batchfx.tiles import read_tiles
@@ -86,15 +86,15 @@ def test_closing_stops_the_readers(grid):
 
 
 def test_batches_follow_the_models_speed():
-    batch = _BatchSize(4, 32, adaptive=True)
-    batch.measured(4, 5.0)  # the first one compiles
+    batch = BatchSize(4, 32, adaptive=True)
+    batch.fitted(4, 5.0)  # the first one compiles
     assert batch.size == 4
     for _ in range(9):
-        batch.measured(batch.size, batch.size * 0.03)
+        batch.fitted(batch.size, batch.size * 0.03)
     assert batch.size == 4  # 0.12 s of 0.03 s tiles
     for _ in range(9):
-        batch.measured(batch.size, batch.size * 0.0005)
+        batch.fitted(batch.size, batch.size * 0.0005)
     assert batch.size == 32
     for _ in range(3):
-        batch.measured(batch.size, batch.size * 1.0)
+        batch.fitted(batch.size, batch.size * 1.0)
     assert batch.size == 1

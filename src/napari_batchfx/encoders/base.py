@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import threading
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_batchfx.encoders.classifier import ClassifierHead
+from napari_batchfx.encoders.lanes import Lanes
 from napari_batchfx.errors import EncoderError
+
+if TYPE_CHECKING:
+    from napari_batchfx.encoders.precision import PrecisionCheck
 
 __all__ = ["Encoder", "EncoderMemoryError", "check_names"]
 
@@ -55,6 +59,10 @@ class Encoder(ABC):
     head : ClassifierHead or None
         The classifier that came with the weights, which turns vectors into its own answers; None where there
         was none, or where the vector isn't the one it was trained on.
+    precision_check : PrecisionCheck or None
+        How close a reduced precision came to fp32, and what was chosen; None where there was no choice.
+    most_at_once : int
+        Most tiles that are worth giving to the model at once.
 
     Examples
     --------
@@ -78,6 +86,8 @@ class Encoder(ABC):
     precision: str = "fp32"
     is_random: bool = False
     head: ClassifierHead | None = None
+    precision_check: PrecisionCheck | None = None
+    most_at_once: int = 256
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -109,6 +119,42 @@ class Encoder(ABC):
         EncoderMemoryError
             If the batch doesn't fit into memory.
         """
+        tiles = self._checked(tiles)
+        if len(tiles) == 0:
+            return np.zeros((0, self.dim), np.float32)
+        with self._lock:
+            features = self._embed(tiles)
+        return np.ascontiguousarray(features, dtype=np.float32)
+
+    def seen(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Tiles as the model sees them: after its own resize, before mean and standard deviation.
+
+        Parameters
+        ----------
+        tiles : uint8 array (n, h, w, 3)
+            RGB tiles, as for :meth:`embed`.
+
+        Returns
+        -------
+        uint8 array (n, input_px, input_px, 3)
+            The tiles themselves where they have that size, and for encoders that take any.
+
+        Raises
+        ------
+        EncoderError
+            If ``tiles`` is no such array, or the encoder is closed.
+        """
+        return self._seen(self._checked(tiles))
+
+    def _seen(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Checked tiles after the encoder's own resize; here there is none."""
+        return tiles
+
+    def lanes(self) -> Lanes:
+        """Threads that run this encoder, for a job that encodes many batches; close them when done."""
+        return Lanes(self.embed)
+
+    def _checked(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         if self._closed:
             raise EncoderError(f"{self.name}: the encoder is closed; load it again.")
         tiles = np.asarray(tiles)
@@ -117,11 +163,7 @@ class Encoder(ABC):
                 f"{self.name}: tiles must be 8-bit RGB, a uint8 array (n, h, w, 3); got {tiles.dtype} "
                 f"{tiles.shape}."
             )
-        if len(tiles) == 0:
-            return np.zeros((0, self.dim), np.float32)
-        with self._lock:
-            features = self._embed(tiles)
-        return np.ascontiguousarray(features, dtype=np.float32)
+        return tiles
 
     @abstractmethod
     def _embed(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -129,6 +171,8 @@ class Encoder(ABC):
 
     def info(self) -> dict[str, Any]:
         """Everything that goes into the provenance of a table, as plain values."""
+        check = self.precision_check
+        checked = {} if check is None else {"precision_cosine": float(check.worst)}
         classes = {"classes": list(self.head.class_names)} if self.head is not None else {}
         return {
             "name": self.name,
@@ -145,6 +189,7 @@ class Encoder(ABC):
             "licence": self.licence,
             "random_weights": bool(self.is_random),
             "warnings": list(self.warnings),
+            **checked,
             **classes,
         }
 

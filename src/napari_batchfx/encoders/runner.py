@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_batchfx.encoders.base import Encoder, EncoderMemoryError
+from napari_batchfx.encoders.batching import BatchSize
+from napari_batchfx.encoders.lanes import Embedded, Lanes
 from napari_batchfx.errors import EncoderError
 from napari_batchfx.jobs import Job, Ticker
 
@@ -19,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedBatch", "encode"]
 
-TARGET_SECONDS = 0.12
-CPU_READ, GPU_READ = 32, 128
+CPU_FIRST, GPU_FIRST = 4, 16
+CPU_MOST, GPU_MOST = 32, 256
+
+Cells = npt.NDArray[np.int64]
+Tiles = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -41,31 +47,6 @@ class EncodedBatch:
         return len(self.cells)
 
 
-class _BatchSize:
-    """How many tiles at once: as many as take about ``TARGET_SECONDS``, fewer where memory runs out."""
-
-    def __init__(self, start: int, limit: int, adaptive: bool) -> None:
-        self.size, self.limit, self.adaptive = start, limit, adaptive
-        self._seen: set[int] = set()
-
-    def measured(self, n: int, seconds: float) -> None:
-        if not self.adaptive or n < self.size:
-            return
-        if n not in self._seen:
-            # the first batch of a size also pays for compiling and for buffers
-            self._seen.add(n)
-            if seconds < TARGET_SECONDS / 2:
-                self.size = min(self.limit, self.size * 2)
-            elif seconds > 2 * TARGET_SECONDS and len(self._seen) > 1:
-                self.size = max(1, self.size // 2)
-            return
-        wanted = int(TARGET_SECONDS / max(seconds / n, 1e-6))
-        self.size = max(1, min(self.limit, wanted, self.size * 2))
-
-    def halve(self, failed: int) -> None:
-        self.limit = self.size = max(1, failed // 2)
-
-
 def encode(
     grid: TileGrid,
     encoder: Encoder,
@@ -77,6 +58,10 @@ def encode(
 ) -> Job[int]:
     """Encode cells of a grid, in the order given.
 
+    Threads read tiles ahead, the encoder's lanes run the model (see
+    :class:`~napari_batchfx.encoders.lanes.Lanes`), and the caller gets batches in order; a few batches are
+    under way at most, however many cells there are.
+
     Parameters
     ----------
     grid : TileGrid
@@ -84,15 +69,16 @@ def encode(
     encoder : Encoder
         Model that turns tiles into vectors.
     cells : int array (n, 2)
-        (row, col) of the tiles, nearest first for a live view.
+        (row, col) of the tiles, in the order they are wanted; see
+        :func:`~napari_batchfx.tiles.view_order` and :func:`~napari_batchfx.tiles.block_order`.
     normalizer : object, optional
         Applied to every batch of tiles first: has ``transform(tiles uint8 (n, h, w, 3)) -> uint8`` and
-        ``key``.
+        ``key``. Called by several threads.
     batch_size : int, optional
-        Most tiles the model gets at once; by default about as many as take a tenth of a second (on a GPU:
-        128). Halved where memory runs out.
+        Most tiles the model gets at once; by default about as many as take a tenth of a second. Halved where
+        memory runs out, and tried again later; no vector depends on it.
     workers : int, optional
-        Threads that read tiles.
+        Threads that read tiles; by default as many as the encoder has lanes on a CPU, else the cores but one.
 
     Yields
     ------
@@ -107,7 +93,9 @@ def encode(
     Raises
     ------
     EncoderError
-        If the model fails, or one tile alone doesn't fit into memory.
+        If the model fails, or one tile alone doesn't fit into memory. What came before has been yielded.
+    TileError, SlideError
+        If tiles can't be read; likewise.
 
     Examples
     --------
@@ -120,43 +108,125 @@ def encode(
     ...     run(encode(TileGrid(slide, size_px=64, mpp=0.5), load("colour-statistics"), [(0, 0), (1, 2)]))
     2
     """
-    from napari_batchfx.tiles import iter_tiles
+    from napari_batchfx.tiles import default_workers, iter_tiles
 
     wanted = np.asarray(cells, dtype=np.int64).reshape(-1, 2)
     if batch_size is not None and batch_size < 1:
         raise EncoderError(f"The batch size must be 1 or more, not {batch_size}.")
     on_gpu = not encoder.device.startswith("cpu")
-    read = batch_size or (GPU_READ if on_gpu else CPU_READ)
-    batch = _BatchSize(
-        read if batch_size or on_gpu else min(4, read), read, adaptive=batch_size is None and not on_gpu
-    )
     ticker = Ticker(len(wanted), f"encoding {grid.slide.name}")
     yield ticker.tick(0)
     if not len(wanted):
         return 0
-    source: Iterator[Any] = iter(iter_tiles(grid, wanted, batch_size=read, workers=workers))
-    try:
-        for some, tiles in source:
-            if normalizer is not None:
-                tiles = np.asarray(normalizer.transform(tiles), dtype=np.uint8)
-            start = 0
-            while start < len(tiles):
-                n = min(batch.size, len(tiles) - start)
-                began = time.perf_counter()
-                try:
-                    features = encoder.embed(tiles[start : start + n])
-                except EncoderMemoryError:
-                    if n == 1:
-                        raise
-                    batch.halve(n)
-                    continue
-                batch.measured(n, time.perf_counter() - began)
-                done = EncodedBatch(np.asarray(some[start : start + n], dtype=np.int64), features)
-                start += n
-                yield ticker.tick(n, partial=done)
-    finally:
-        # closing stops the readers even where the job is dropped in the middle
-        close = getattr(source, "close", None)
+    most = batch_size or min(GPU_MOST if on_gpu else CPU_MOST, encoder.most_at_once)
+    first = batch_size or (GPU_FIRST if on_gpu else CPU_FIRST)
+    batch = BatchSize(first, most, adaptive=batch_size is None)
+    with encoder.lanes() as lanes:
+        threads = workers or (default_workers() if on_gpu else max(lanes.width, default_workers()))
+        source: Iterator[Any] = iter(iter_tiles(grid, wanted, batch_size=most, workers=threads))
+        line = _Line(lanes, batch, source, None if normalizer is None else normalizer.transform)
+        # on a GPU, and where one batch runs at a time, a size is tried alone: a full memory fails one batch
+        line.tries_alone = on_gpu or lanes.width == 1
+        try:
+            for done in line.batches():
+                yield ticker.tick(len(done), partial=done)
+        finally:
+            # closing stops the readers even where the job is dropped in the middle
+            line.close()
+    return ticker.done
+
+
+@dataclass
+class _Chunk:
+    """Tiles that the model gets at once."""
+
+    cells: Cells
+    tiles: Tiles
+    future: Future[Embedded]
+    is_last_try: bool = False
+
+
+class _Line:
+    """Chunks under way, first in first out."""
+
+    tries_alone = False
+
+    def __init__(
+        self, lanes: Lanes, batch: BatchSize, source: Iterator[Any], before: Callable[[Tiles], Tiles] | None
+    ) -> None:
+        self.lanes, self.batch, self.source, self.before = lanes, batch, source, before
+        self._under_way: deque[_Chunk] = deque()
+        self._cells: Cells = np.empty((0, 2), np.int64)
+        self._tiles: Tiles = np.empty((0, 1, 1, 3), np.uint8)
+        self._is_dry = False
+        self._error: Exception | None = None
+
+    def batches(self) -> Iterator[EncodedBatch]:
+        """What was encoded, in order; at most two chunks a lane are under way."""
+        while True:
+            while len(self._under_way) < 2 * self.lanes.width and self._may_send() and self._fill():
+                n = self.batch.size
+                self._send(self._cells[:n], self._tiles[:n])
+                self._cells, self._tiles = self._cells[n:], self._tiles[n:]
+            if not self._under_way:
+                break
+            chunk = self._under_way.popleft()
+            try:
+                found = chunk.future.result()
+            except EncoderMemoryError as error:
+                self._split(chunk, error)
+                continue
+            self.batch.fitted(len(chunk.cells), found.seconds)
+            yield EncodedBatch(chunk.cells, found.features)
+        if self._error is not None:
+            raise self._error
+
+    def _may_send(self) -> bool:
+        return not (self.tries_alone and self._under_way and self.batch.size > self.batch.proven)
+
+    def _fill(self) -> bool:
+        """Whether there are tiles at hand; reads some where there are none."""
+        if len(self._tiles) or self._is_dry:
+            return bool(len(self._tiles))
+        try:
+            cells, self._tiles = next(self.source)
+            self._cells = np.asarray(cells, dtype=np.int64)
+        except StopIteration:
+            self._is_dry = True
+        except Exception as error:  # noqa: BLE001 - raised again, after what was read before is encoded
+            self._is_dry, self._error = True, error
+        return bool(len(self._tiles))
+
+    def _send(self, cells: Cells, tiles: Tiles, *, front: bool = False, is_last_try: bool = False) -> None:
+        chunk = _Chunk(cells, tiles, self.lanes.submit(tiles, self.before), is_last_try)
+        if front:
+            self._under_way.appendleft(chunk)
+        else:
+            self._under_way.append(chunk)
+
+    def _split(self, chunk: _Chunk, error: EncoderMemoryError) -> None:
+        """Send a chunk that didn't fit into memory again, in pieces that may."""
+        n = len(chunk.cells)
+        if chunk.is_last_try or (n == 1 and not self._under_way):
+            raise error
+        self.batch.failed(n)
+        if not self._under_way:
+            # nothing overtakes them: they are cut anew, and tried one piece at a time
+            self._cells = np.concatenate([chunk.cells, self._cells])
+            self._tiles = np.concatenate([chunk.tiles, self._tiles])
+            return
+        # the others fill the memory, too
+        wait([other.future for other in self._under_way])
+        size = max(1, min(self.batch.size, n // 2))
+        for start in reversed(range(0, n, size)):
+            some = slice(start, start + size)
+            self._send(chunk.cells[some], chunk.tiles[some], front=True, is_last_try=n == 1)
+
+    def close(self) -> None:
+        """Stop reading and drop what waits."""
+        for chunk in self._under_way:
+            chunk.future.cancel()
+        self._under_way.clear()
+        close = getattr(self.source, "close", None)
         if close is not None:
             close()
-    return ticker.done

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_batchfx.encoders.base import Encoder, EncoderMemoryError
+from napari_batchfx.encoders.lanes import Lanes, own_torch_threads
+from napari_batchfx.encoders.model_input import ModelInput
+from napari_batchfx.encoders.precision import candidates, check_precision
 from napari_batchfx.errors import EncoderError
 
 __all__ = ["ASSEMBLIES", "TimmEncoder"]
 
 ASSEMBLIES = ("pooled", "cls", "cls+mean", "mean")
+#: Tiles that a CPU's lane gives to the model at once. More is no faster (activations leave the cache), and up
+#: to here oneDNN chose the same kernels for every number: a vector is the same to the bit in any batch.
+CPU_PIECE = 8
+#: Parameters from which all cores work on one batch: one core alone would take too long a tile to stop for.
+LARGE = 60e6
+#: Parameters from which bf16 is worth a check on a CPU.
+WORTH_ROUNDING = 15e6
 
 
 class TimmEncoder(Encoder):
@@ -36,10 +46,15 @@ class TimmEncoder(Encoder):
     assembly : {"pooled", "cls", "cls+mean", "mean"}
         The model's own pooling; class token; class token and mean of the patch tokens; mean of the patch
         tokens. Register tokens are left out.
-    device, precision : str
-        Resolved ("cpu", "cuda:0", "mps"; "fp32", "fp16", "bf16").
+    device : str
+        Resolved ("cpu", "cuda:0", "mps").
+    precision : {"auto", "fp32", "fp16", "bf16"}
+        "auto" takes a reduced precision where it is fast and changes no vector noticeably
+        (:mod:`~napari_batchfx.encoders.precision`).
     threads : int or None
-        CPU threads for torch, or None to leave its setting alone.
+        CPU threads, or None for as many as torch would use.
+    compile : bool
+        Whether to run the model through ``torch.compile``; where that fails it runs as it is, with a note.
     kind : {"timm", "transformers"}
         Which library built it.
     """
@@ -60,6 +75,7 @@ class TimmEncoder(Encoder):
         is_random: bool = False,
         threads: int | None = None,
         kind: str = "timm",
+        compile: bool = False,
     ) -> None:
         super().__init__()
         _, height, width = data_config["input_size"]
@@ -78,9 +94,18 @@ class TimmEncoder(Encoder):
             else "bicubic"
         )
         self.licence, self.assembly = licence, assembly
-        self.device, self.precision, self.is_random = device, precision, is_random
+        self.device, self.is_random = device, is_random
+        self.precision = "fp32" if precision == "auto" else precision
         self._threads = threads
+        self._size = sum(p.numel() for p in model.parameters())
+        self._input = ModelInput(self.input_px, self.mean, self.std, self.interpolation, device)
         self._model = model.to(device)
+        if _is_convolutional(model):
+            import torch
+
+            self._model = self._model.to(memory_format=torch.channels_last)
+        if device == "cpu":
+            self.most_at_once = CPU_PIECE
         self.dim = self._measure()
         built = getattr(model, "model", model) if kind == "transformers" else model
         setup = json.dumps(
@@ -88,45 +113,101 @@ class TimmEncoder(Encoder):
         )
         config_hash = hashlib.sha256(setup.encode()).hexdigest()[:8]
         weights = f"random:{weights_hash[:16]}" if is_random else f"sha256:{weights_hash[:32]}"
-        self.key = f"{kind}/{identity}/{weights}/{precision}/{assembly}/{config_hash}"
+        self._settle_precision(precision, f"{kind}/{identity}/{weights}/{assembly}/{config_hash}")
+        self.key = f"{kind}/{identity}/{weights}/{self.precision}/{assembly}/{config_hash}"
+        if compile:
+            self._compile()
+
+    def _settle_precision(self, asked: str, identity: str) -> None:
+        """Choose the precision where it is left to us; say where the one that was asked for changes much."""
+        if asked == "auto":
+            tries = candidates(self.device, is_large=self._size > WORTH_ROUNDING)
+        else:
+            tries = () if asked == "fp32" else (asked,)
+        if not tries:
+            return
+        check = check_precision(self._run_in, self.input_px, self.name, identity, self.device, tries)
+        self.precision_check = check
+        if asked == "auto":
+            self.precision = check.chosen
+            if check.note:
+                self.warnings.append(check.note)
+        elif not check.is_close:
+            self.warnings.append(
+                f"{self.name}: {asked} changes its vectors (cosine {check.worst:.4f} with full precision on "
+                f"the worst of {check.n} test tiles); fp32 doesn't."
+            )
+
+    def _compile(self) -> None:
+        import torch
+
+        plain, blank = self._model, np.full((1, self.input_px, self.input_px, 3), 255, np.uint8)
+        try:
+            self._model = torch.compile(plain)
+            self._embed(blank)
+        except Exception as error:  # noqa: BLE001 - a compiler fails in any way it likes; the model runs without
+            self._model = plain
+            self.warnings.append(
+                f"{self.name}: runs without torch.compile, which failed here ({_first_line(error)})."
+            )
 
     def _measure(self) -> int:
         """Length of the vector, from one blank tile; also shows that model and assembly fit together."""
         blank = np.full((1, self.input_px, self.input_px, 3), 255, np.uint8)
         return int(self._embed(blank).shape[1])
 
-    def _embed(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def lanes(self) -> Lanes:
+        """Threads that run the model side by side; one batch at a time where all cores work on it."""
+        if self.device == "cpu":
+            width, threads = self._split_cores()
+            return Lanes(self._embed_here, width, lambda: own_torch_threads(threads))
+        return Lanes(self._embed_here, 2 if self.device.startswith("cuda") else 1)
+
+    def _split_cores(self) -> tuple[int, int]:
+        """Batches at once on a CPU, and torch threads of each."""
         import torch
 
-        if self._threads is not None and self.device == "cpu" and torch.get_num_threads() != self._threads:
-            # a thread of its own has a setting of its own, so it is made where the model runs
-            torch.set_num_threads(self._threads)
+        cores = self._threads or torch.get_num_threads()
+        if self._size > LARGE:
+            return 1, cores
+        # beyond this many lanes Python itself becomes the narrow place
+        width = min(cores, 16)
+        return width, max(1, cores // width)
+
+    def _embed(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if self.device != "cpu":
+            return self._embed_here(tiles)
+        with self.lanes() as lanes:
+            size = min(CPU_PIECE, -(-len(tiles) // lanes.width))
+            pieces = [lanes.submit(tiles[i : i + size]) for i in range(0, len(tiles), size)]
+            return np.concatenate([piece.result().features for piece in pieces])
+
+    def _embed_here(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Vectors of a batch, computed in this thread."""
+        size = CPU_PIECE if self.device == "cpu" else len(tiles)
+        pieces = [self._run(tiles[i : i + size]) for i in range(0, len(tiles), size)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _run(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Vectors of tiles that the model gets at once, checked, and every failure in one sentence."""
+        import torch
+
         try:
-            with torch.inference_mode():
-                batch = self._prepare(tiles)
-                features = self._forward(batch, self.precision)
-                if self.precision == "fp16" and not bool(torch.isfinite(features).all()):
-                    # some models overflow half precision on a few tiles; the right numbers matter more than
-                    # the speed
-                    features = self._forward(batch, "fp32")
-                    note = f"{self.name}: fp16 overflowed on some tiles; those ran in full precision."
-                    if note not in self.warnings:
-                        self.warnings.append(note)
-                result: npt.NDArray[np.float32] = features.float().cpu().numpy()
+            result = self._run_in(tiles, self.precision)
+            wrong = ~np.isfinite(result).all(axis=1)
+            if self.precision == "fp16" and wrong.any():
+                # some models overflow half precision on a few tiles; the right numbers matter more than the
+                # speed
+                result[wrong] = self._run_in(tiles[wrong], "fp32")
+                note = f"{self.name}: fp16 overflowed on some tiles; those ran in full precision."
+                if note not in self.warnings:
+                    self.warnings.append(note)
         except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
+            if self.device.startswith("cuda"):
+                torch.cuda.empty_cache()
             raise self._too_large(len(tiles)) from error
         except RuntimeError as error:
-            # torch has no class of its own for a full main memory
-            if (
-                "can't allocate memory" in str(error)
-                or "not enough memory" in str(error)
-                or "out of memory" in str(error)
-            ):
-                raise self._too_large(len(tiles)) from error
-            raise EncoderError(
-                f"{self.name}: the model failed on a batch of {len(tiles)} tiles: {_first_line(error)}."
-            ) from error
+            raise self._failed(error, len(tiles)) from error
         if not np.isfinite(result).all():
             raise EncoderError(
                 f"{self.name}: the model gave numbers that are not finite; its weights are damaged or "
@@ -134,63 +215,66 @@ class TimmEncoder(Encoder):
             )
         return result
 
+    def _run_in(self, tiles: npt.NDArray[np.uint8], precision: str) -> npt.NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode(), self._input.stream():
+            features = self._forward(self._input.batch(tiles), precision)
+            result: npt.NDArray[np.float32] = features.float().cpu().numpy()
+        return result
+
+    def _failed(self, error: RuntimeError, n: int) -> EncoderError:
+        said = str(error)
+        # torch has no class of its own for a full main memory
+        if any(words in said for words in ("can't allocate memory", "not enough memory", "out of memory")):
+            return self._too_large(n)
+        if "CUDA error" in said or "cuDNN" in said or "cudnn" in said or "CUBLAS_STATUS" in said:
+            return EncoderError(
+                f"{self.name}: the graphics card failed ({_first_line(error)}); tiles encoded so far are "
+                'kept. Start the program again, or use the device "cpu".'
+            )
+        return EncoderError(f"{self.name}: the model failed on a batch of {n} tiles: {_first_line(error)}.")
+
     def _too_large(self, n: int) -> EncoderMemoryError:
         return EncoderMemoryError(
             f"{self.name}: not enough memory on {self.device} for {n} tiles at once; use smaller batches, a "
             "smaller model, or close what else uses it."
         )
 
-    def _prepare(self, tiles: npt.NDArray[np.uint8]) -> Any:
-        """Normalised float batch (n, 3, px, px) on the device."""
-        import torch
-        from torch.nn.functional import interpolate
-
-        batch = (
-            torch.from_numpy(np.ascontiguousarray(tiles))
-            .to(self.device)
-            .permute(0, 3, 1, 2)
-            .to(torch.float32)
-        )
-        if batch.shape[-2:] != (self.input_px, self.input_px):
-            size = (self.input_px, self.input_px)
-            # rounded to grey levels, as the image libraries that the models were trained with do
-            batch = (
-                interpolate(batch, size, mode=self.interpolation, antialias=True, align_corners=False)
-                .round_()
-                .clamp_(0, 255)
-            )
-        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
-        return (batch / 255 - mean) / std
-
     def _forward(self, batch: Any, precision: str) -> Any:
         import torch
 
         types = {"fp16": torch.float16, "bf16": torch.bfloat16}
         kind = self.device.split(":")[0]
+        model = self._model
+        if model is None:
+            raise EncoderError(f"{self.name}: the encoder is closed; load it again.")
         context: Any = torch.autocast(kind, dtype=types[precision]) if precision in types else nullcontext()
         with context:
             if self.assembly == "pooled":
-                features = self._model(batch)
+                features = model(batch)
                 if features.ndim != 2:
                     raise EncoderError(
                         f"{self.name}: the model gives {features.ndim - 1}-dimensional features and no "
                         'vector; load it with assembly="cls" or "mean".'
                     )
                 return features
-            tokens = self._model.forward_features(batch)
-        if tokens.ndim != 3 or not hasattr(self._model, "num_prefix_tokens"):
+            tokens = model.forward_features(batch)
+        if tokens.ndim != 3 or not hasattr(model, "num_prefix_tokens"):
             raise EncoderError(
                 f'{self.name}: has no tokens to take "{self.assembly}" from; load it with assembly="pooled".'
             )
         tokens = tokens.float()
-        prefix = int(self._model.num_prefix_tokens)
-        if self.assembly != "mean" and not getattr(self._model, "has_class_token", prefix > 0):
+        prefix = int(model.num_prefix_tokens)
+        if self.assembly != "mean" and not getattr(model, "has_class_token", prefix > 0):
             raise EncoderError(f'{self.name}: has no class token; load it with assembly="mean" or "pooled".')
         mean = tokens[:, prefix:].mean(1)
         if self.assembly == "mean":
             return mean
         return tokens[:, 0] if self.assembly == "cls" else torch.cat([tokens[:, 0], mean], 1)
+
+    def _seen(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return self._input.resized(tiles)
 
     def close(self) -> None:
         """Free the model's memory."""
@@ -200,7 +284,14 @@ class TimmEncoder(Encoder):
         if self.device.startswith("cuda"):
             import torch
 
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # a card that failed can't be asked for anything more
+                torch.cuda.empty_cache()
+
+
+def _is_convolutional(model: Any) -> bool:
+    """Whether most of a model's weights are convolutions, which run faster with the channels innermost."""
+    inside = sum(p.numel() for p in model.parameters() if p.ndim == 4)
+    return 2 * inside > sum(p.numel() for p in model.parameters())
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 from napari_batchfx.errors import TileError
 from napari_batchfx.tiles.artefacts import ARTEFACTS, ArtefactMask, artefact_mask
 from napari_batchfx.tiles.grid import TileGrid, nearest_first
+from napari_batchfx.tiles.order import block_order, view_order
 from napari_batchfx.tiles.pairs import TileMatches, match_tiles, read_matched
 from napari_batchfx.tiles.read import damaged_tiles, default_workers, iter_tiles, read_tile, read_tiles
 from napari_batchfx.tiles.tilemap import TileMap
@@ -18,6 +19,7 @@ __all__ = [
     "TissueMask",
     "TissueSettings",
     "artefact_mask",
+    "block_order",
     "damaged_tiles",
     "default_workers",
     "iter_tiles",
@@ -27,4 +29,5 @@ __all__ = [
     "read_tile",
     "read_tiles",
     "tissue_mask",
+    "view_order",
 ]
