@@ -247,7 +247,7 @@ def test_refusals(tmp_path):
     name = "encoder.layer.1.norm1.weight"
     save_file({k: v for k, v in state.items() if k != name}, tmp_path / "model.safetensors")
     with pytest.raises(
-        EncoderError, match=r"doesn't fit the architecture: 1 tensors.*layer\.1\.norm1\.weight"
+        EncoderError, match=r"doesn't fit the architecture: 1 tensor is missing.*layer\.1\.norm1\.weight"
     ):
         load(tmp_path)
     save_file(state | {"stranger.weight": state[name].clone()}, tmp_path / "model.safetensors")

@@ -15,7 +15,7 @@ from napari_batchfx.encoders.classifier import ClassifierHead
 from napari_batchfx.encoders.weights import ModelFiles
 from napari_batchfx.errors import EncoderError
 
-__all__ = ["Built", "build", "build_random", "pick_device", "pick_precision"]
+__all__ = ["Built", "build", "build_random", "pick_device", "pick_precision", "refuse_unknown"]
 
 _INPUT = ("input_size", "fixed_input_size", "interpolation", "mean", "std", "first_conv", "classifier")
 _HEADS = ("head", "fc", "classifier", "head.fc", "last_linear", "linear", "head_drop")
@@ -34,11 +34,7 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Bui
     """The model of ``files`` without its classifier, in evaluation mode, and the classifier beside it."""
     import timm
 
-    if not timm.is_model(files.architecture):
-        raise EncoderError(
-            f"{title}: its architecture {files.architecture} isn't known to timm {timm.__version__}; a newer "
-            "timm may know it."
-        )
+    refuse_unknown(files.architecture, title)
     kwargs = {**files.model_args, **_classes(model_kwargs), "num_classes": 0}
     known = {f.name for f in dataclasses.fields(timm.models.PretrainedCfg)}
     config = {k: v for k, v in files.pretrained_cfg.items() if k in known}
@@ -51,10 +47,19 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Bui
     # the publisher's input size decides the size of the position embedding, as it does in timm's own loading
     try:
         model = timm.create_model(files.architecture, pretrained=False, pretrained_cfg=config, **kwargs)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:
         raise EncoderError(
             f"{title}: timm {timm.__version__} can't build {files.architecture} from its configuration "
-            f"({error})."
+            f"({first_line(error)})."
         ) from error
     state, others = _own(read_state(files.weights), model.state_dict())
     named_heads = config.get("classifier") or model.pretrained_cfg.get("classifier")
@@ -70,6 +75,18 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Bui
         )
     _fill(model, state, title, files.weights.name, heads)
     return Built(model.eval(), head, notes)
+
+
+def refuse_unknown(architecture: str, title: str) -> None:
+    """:class:`EncoderError` for an architecture that this timm doesn't have."""
+    import timm
+
+    if not timm.is_model(architecture):
+        raise EncoderError(
+            f"{title}: its architecture {architecture} isn't known to timm {timm.__version__}; a "
+            "newer timm may "
+            "know it."
+        )
 
 
 def classifier_of(
@@ -131,6 +148,14 @@ def _fill(model: Any, state: dict[str, Any], title: str, filename: str, names: t
         wanted = model.state_dict()
         missing = [k for k in wanted if k not in candidate]
         wrong = [k for k in wanted if k in candidate and wanted[k].shape != candidate[k].shape]
+        # whole numbers are weights packed for another program: without its scales they mean nothing
+        wrong += [
+            k
+            for k in wanted
+            if k in candidate
+            and wanted[k].is_floating_point() != candidate[k].is_floating_point()
+            and k not in wrong
+        ]
         extra = [k for k in candidate if k not in wanted and not k.startswith(heads)]
         return missing + wrong + extra
 
@@ -140,18 +165,36 @@ def _fill(model: Any, state: dict[str, Any], title: str, filename: str, names: t
         if convert is not None:
             try:
                 state = dict(convert(state, model))
-            except (KeyError, RuntimeError, ValueError, AttributeError, TypeError) as error:
+            except (
+                LookupError,
+                RuntimeError,
+                ValueError,
+                AttributeError,
+                TypeError,
+                ArithmeticError,
+            ) as error:
                 raise EncoderError(
-                    f"{title}: {filename} doesn't fit the architecture ({type(error).__name__}: {error})."
+                    f"{title}: {filename} doesn't fit the architecture ({first_line(error)})."
                 ) from error
     bad = problems(state)
     if bad:
         raise EncoderError(
-            f"{title}: {filename} doesn't fit the architecture: {len(bad)} tensors are missing, left over or "
-            f"of another shape ({', '.join(bad[:3])}...)."
+            f"{title}: {filename} doesn't fit the architecture: {count(len(bad), 'tensor')} missing, "
+            "left over or "
+            f"of another shape or type ({', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''})."
         )
     wanted = model.state_dict()
     model.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=True)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, for a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+
+
+def count(n: int, what: str) -> str:
+    """``1 tensor is``, ``3 tensors are``."""
+    return f"{n:,} {what} is" if n == 1 else f"{n:,} {what}s are"
 
 
 def pick_device(device: str) -> str:
@@ -182,10 +225,8 @@ def pick_device(device: str) -> str:
 
 
 def pick_precision(precision: str, device: str) -> str:
-    """``"auto"`` is fp32 on the CPU and fp16 on a GPU (finer than bf16; overflow is caught)."""
-    if precision == "auto":
-        return "fp16" if device.startswith("cuda") else "fp32"
-    if precision not in ("fp32", "fp16", "bf16"):
+    """The precision asked for, where the device has it; ``"auto"`` is settled when the model is there."""
+    if precision not in ("auto", "fp32", "fp16", "bf16"):
         raise EncoderError(f'There is no precision "{precision}"; use "auto", "fp32", "fp16" or "bf16".')
     if precision == "fp16" and device == "cpu":
         raise EncoderError('Half precision (fp16) runs on GPUs only; use "auto" or "fp32" on the CPU.')

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from napari_batchfx.encoders.configuration import NAMES
 from napari_batchfx.errors import EncoderError
 
 __all__ = ["CHECKPOINTS", "INDEX", "file_hash", "named_architecture", "pieces", "read_state", "state_hash"]
@@ -21,7 +23,7 @@ INDEX = ".safetensors.index.json"
 
 # where training programs keep the weights, in order of preference
 _INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "teacher", "net", "weights", "params")
-_NAMES = ("architecture", "arch", "model_name", "timm_name", "backbone", "encoder", "model")
+_ARCHITECTURE = ("architecture", "arch", "model_name", "timm_name", "backbone", "encoder", "model")
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def read_state(path: Path) -> dict[str, Any]:
     EncoderError
         If the file is damaged, holds no tensors by name, or holds more than numbers and so wasn't opened.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     if path.name.endswith(INDEX):
         return {k: v for piece in pieces(path) for k, v in read_state(path.with_name(piece)).items()}
@@ -45,13 +47,17 @@ def read_state(path: Path) -> dict[str, Any]:
 def pieces(index: Path) -> list[str]:
     """Names of the files that an index of weights in several pieces lists."""
     try:
-        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        names = list(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise EncoderError(
             f"{index.name}: no index of weights in several pieces; download or copy it again."
         ) from error
+    if not names or not all(isinstance(name, str) and name.endswith(".safetensors") for name in names):
+        raise EncoderError(
+            f"{index.name}: lists other things than .safetensors files; download or copy it again."
+        )
     # plain names in the same folder, whatever the index says
-    return sorted({Path(str(name)).name for name in names})
+    return sorted({PurePosixPath(name.replace("\\", "/")).name for name in names})
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -66,8 +72,13 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def damaged(path: Path, error: Exception) -> EncoderError:
     """What is wrong with a file that can't be read as safetensors."""
-    with path.open("rb") as file:
-        pointer = file.read(40).startswith(b"version https://git-lfs")
+    try:
+        with path.open("rb") as file:
+            pointer = file.read(40).startswith(b"version https://git-lfs")
+    except OSError as unreadable:
+        return EncoderError(
+            f"{path.name}: can't be read ({unreadable.strerror}); check that it is there and yours."
+        )
     if pointer:
         return EncoderError(
             f"{path.name}: only git's note of where the weights are, not the weights; run `git lfs pull` in "
@@ -86,6 +97,7 @@ def read_checkpoint(path: Path) -> Any:
             f"{path.name}: a {path.suffix} checkpoint is a pickle; install torch 2.6 or newer, which reads "
             "just the numbers in it, or save it as .safetensors."
         )
+    _refuse_unpacking(path)
     try:
         # training programs leave their arguments in it; a Namespace holds values and runs nothing
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -103,6 +115,20 @@ def read_checkpoint(path: Path) -> Any:
                 "model's state_dict() with safetensors.torch.save_file and load that."
             ) from error
         raise EncoderError(f"{path.name}: damaged or no torch checkpoint; copy it again.") from error
+
+
+def _refuse_unpacking(path: Path) -> None:
+    """Refuse a checkpoint that is much larger in memory than on the disk; torch writes none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(item.file_size for item in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # an older format, or damaged: torch says so
+    if size > 2 * path.stat().st_size + 1_000_000:
+        raise EncoderError(
+            f"{path.name}: would unpack to {size / 1e6:,.0f} MB, far more than its own "
+            f"{path.stat().st_size / 1e6:,.1f} MB, so it wasn't opened; ask whoever made it for .safetensors."
+        )
 
 
 def _more(path: Path) -> str:
@@ -150,11 +176,11 @@ def named_architecture(path: Path) -> tuple[str, dict[str, Any]]:
             places.append(value)
     said: dict[str, Any] = {}
     for place in places:
-        for key in ("class_names", "classes", "label_names", "mpp", "mean", "std"):
+        for key in (*NAMES, "mpp", "mean", "std"):
             if key in place and key not in said:
                 said[key] = place[key]
     for place in places:
-        for key in _NAMES:
+        for key in _ARCHITECTURE:
             name = place.get(key)
             if isinstance(name, str) and timm.is_model(name.removeprefix("timm/").split(".")[0]):
                 return name.removeprefix("timm/").split(".")[0], said
@@ -166,8 +192,13 @@ def file_hash(path: Path) -> str:
     if path.name.endswith(INDEX):
         digests = [file_hash(path.with_name(piece)) for piece in pieces(path)]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EncoderError(
+            f"{path.name}: can't be read ({error.strerror}); check that it is there and that you may read it."
+        ) from error
 
 
 def state_hash(state: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_batchfx.encoders.built_in import MINI, mini_card
 from napari_batchfx.encoders.card import EncoderCard
+from napari_batchfx.encoders.naming import is_path, meant, plain_name
 from napari_batchfx.encoders.registry import ENCODERS, EncoderSpec, find_spec
 from napari_batchfx.errors import EncoderError
 
@@ -92,9 +93,7 @@ def describe(name: str | os.PathLike[str], *, ask_hub: bool = False) -> EncoderC
     >>> card.dim, card.gated, card.other_assemblies
     (2560, True, {'cls': 1280})
     """
-    from napari_batchfx.encoders.loading import is_path
-
-    text = os.fspath(name).partition("?")[0]
+    text = plain_name(name).partition("?")[0]
     if text == "colour-statistics":
         return _colour_statistics()
     if text == MINI:
@@ -209,9 +208,16 @@ def _of_path(path: Path) -> EncoderCard:
 def _of_timm(name: str, ask_hub: bool) -> EncoderCard:
     import timm
 
-    config = timm.models.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
+    architecture, dot, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise EncoderError(f"{name}: no encoder and no timm model of this name{meant(name)}")
+    tags = timm.list_pretrained(f"{architecture}.*")
+    if dot and name not in tags:
+        hint = f"there are {', '.join(tags[:3])}" if tags else "there are none of it"
+        raise EncoderError(f"{name}: timm has no trained weights with the tag {tag}; {hint}.")
+    config = timm.models.get_pretrained_cfg(name)
     if config is None:
-        raise EncoderError(f"{name}: no encoder and no timm model of this name; see encoders.available().")
+        return EncoderCard(name, name, "timm", loadable=False, note="timm has no trained weights for it")
     from napari_batchfx.encoders.hub import is_cached
 
     hub_id = str(config.hf_hub_id or "")

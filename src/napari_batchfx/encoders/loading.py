@@ -10,6 +10,7 @@ from napari_batchfx.encoders.base import Encoder, check_names
 from napari_batchfx.encoders.built_in import MINI, mini_files, mini_identity
 from napari_batchfx.encoders.colour_statistics import ColourStatistics, thread_count
 from napari_batchfx.encoders.llvm import keep_triton_out
+from napari_batchfx.encoders.naming import is_path, meant, plain_name, split_options
 from napari_batchfx.encoders.registry import EncoderSpec, find_spec
 from napari_batchfx.errors import EncoderError
 from napari_batchfx.jobs import Job, Progress, run
@@ -17,7 +18,7 @@ from napari_batchfx.jobs import Job, Progress, run
 if TYPE_CHECKING:
     from napari_batchfx.encoders.weights import ModelFiles
 
-__all__ = ["download", "is_path", "load", "load_job"]
+__all__ = ["download", "load", "load_job"]
 
 
 def load(
@@ -113,7 +114,7 @@ def load_job(
     >>> run(load_job("colour-statistics")).name
     'colour-statistics'
     """
-    text = os.fspath(name)
+    text = plain_name(name)
     if assembly is not None:
         from napari_batchfx.encoders.timm_encoder import ASSEMBLIES
 
@@ -121,14 +122,18 @@ def load_job(
             raise EncoderError(f'There is no assembly "{assembly}"; use one of {", ".join(ASSEMBLIES)}.')
     keep_triton_out()
     check_names(device, precision)
+    if mpp is not None:
+        from napari_batchfx.encoders.configuration import pixel_size
+
+        mpp = pixel_size(mpp, Path(text).name if is_path(text) else text)
     if text == "colour-statistics":
         encoder: Encoder = ColourStatistics(threads)
         if device not in ("auto", "cpu"):
             encoder.warnings.append(f'colour-statistics runs on the CPU; the device "{device}" isn\'t used.')
         if mpp is not None:
-            encoder.mpp = float(mpp)
+            encoder.mpp = mpp
         return encoder
-    text, pretrained = _options(text, pretrained)
+    text, pretrained = split_options(text, pretrained)
     count = thread_count(threads) if threads is not None else None
     options: dict[str, Any] = {
         "device": device,
@@ -178,11 +183,11 @@ def download(name: str | os.PathLike[str]) -> Job[Path]:
     ...     print(error)
     colour-statistics is built in; there is nothing to download.
     """
-    text = os.fspath(name)
+    text = plain_name(name)
     if text in ("colour-statistics", MINI):
         raise EncoderError(f"{text} is built in; there is nothing to download.")
     keep_triton_out()
-    files, _, _, _ = yield from _files_job(_options(text, True)[0])
+    files, _, _, _ = yield from _files_job(split_options(text, True)[0])
     return files.weights
 
 
@@ -198,6 +203,7 @@ def _files_job(text: str) -> Job[tuple[ModelFiles, str, str, EncoderSpec | None]
         raise EncoderError(f"{spec.title} can't be loaded here: {spec.refused}; {spec.instead}.")
     if spec is None and is_path(text):
         path = Path(text).expanduser()
+        path = path.resolve() if path.is_dir() else path  # "." has no name
         name = path.name if path.is_dir() else path.stem
         return _from_path(path), name, name, None
     if spec is not None and not spec.timm_name:
@@ -207,38 +213,9 @@ def _files_job(text: str) -> Job[tuple[ModelFiles, str, str, EncoderSpec | None]
     if text.startswith(("hf-hub:", "hf_hub:")):
         hub_id = text.partition(":")[2]
         return (yield from from_hub_job(hub_id, text)), text, hub_id, None
-    name = text.removeprefix("timm:")
-    hub_id = _hub_of_timm(name)
-    return (yield from from_hub_job(hub_id, name)), name, hub_id, None
-
-
-def _options(text: str, pretrained: bool) -> tuple[str, bool]:
-    base, mark, query = text.partition("?")
-    if not mark:
-        return text, pretrained
-    for item in query.split("&"):
-        key, _, value = item.partition("=")
-        if key != "pretrained" or value.lower() not in ("true", "false", "1", "0"):
-            raise EncoderError(
-                f'{base}: unknown option "{item}"; only ?pretrained=false can follow a model\'s name.'
-            )
-        pretrained = value.lower() in ("true", "1")
-    return base, pretrained
-
-
-def is_path(text: str) -> bool:
-    """Whether ``text`` means a file or folder; a path separator, a suffix of weights or a folder says so."""
-    if text.startswith(("hf-hub:", "hf_hub:", "timm:")):
-        return False
-    from napari_batchfx.encoders.checkpoints import CHECKPOINTS
-
-    # file systems can hold a folder named like a model; the registry's names come first
-    path = Path(text).expanduser()
-    return (
-        any(s in text for s in (os.sep, "/", "\\"))
-        or path.suffix in (*CHECKPOINTS, ".safetensors")
-        or path.is_dir()
-    )
+    name = spec.name if spec is not None else text.removeprefix("timm:")
+    hub_id = _hub_of_timm(spec.timm_name if spec is not None else name)
+    return (yield from from_hub_job(hub_id, name, spec)), name, hub_id, spec
 
 
 def _from_path(path: Path) -> ModelFiles:
@@ -259,13 +236,7 @@ def _known_to_timm(name: str) -> None:
 
     if timm.is_model(name.split(".")[0]):
         return
-    close = timm.list_models(f"*{name.split('.')[0]}*")[:3]
-    hint = (
-        f"; did you mean {', '.join(close)}?"
-        if close
-        else "; see napari_batchfx.encoders.available() and timm's list of models."
-    )
-    raise EncoderError(f"{name}: no encoder and no timm model of this name{hint}")
+    raise EncoderError(f"{name}: no encoder and no timm model of this name{meant(name)}")
 
 
 def _random(text: str, seed: int, options: dict[str, Any]) -> Encoder:

@@ -61,21 +61,41 @@ def wrap(
     if spec is not None:
         notes += compare(spec, config, given, int(getattr(built.model, "num_prefix_tokens", 0)))
     device = building.pick_device(options["device"])
-    encoder = TimmEncoder(
-        built.model,
-        name=name,
-        identity=identity,
-        weights_hash=weights_hash,
-        data_config=config,
-        assembly=options["assembly"] or (spec.assembly if spec else str(extra.get("assembly", "pooled"))),
-        device=device,
-        precision=building.pick_precision(options["precision"], device),
-        mpp=options["mpp"] or (spec.mpp if spec else float(extra.get("mpp", 0.5))),
-        licence=licence,
-        is_random=is_random,
-        threads=options["threads"],
-        kind=kind,
-    )
+    try:
+        encoder = TimmEncoder(
+            built.model,
+            name=name,
+            identity=identity,
+            weights_hash=weights_hash,
+            data_config=config,
+            assembly=options["assembly"] or (spec.assembly if spec else str(extra.get("assembly", "pooled"))),
+            device=device,
+            precision=building.pick_precision(options["precision"], device),
+            mpp=options["mpp"] or (spec.mpp if spec else float(extra.get("mpp", 0.5))),
+            licence=licence,
+            is_random=is_random,
+            threads=options["threads"],
+            kind=kind,
+            compile=options.get("compile", False),
+        )
+    except (
+        AssertionError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        TypeError,
+        ValueError,
+    ) as error:
+        # the first tile goes through here: what can be built needn't run
+        raise EncoderError(
+            f"{name}: the network of its configuration doesn't run on a tile ({building.first_line(error)})."
+        ) from error
+    except MemoryError as error:
+        raise EncoderError(
+            f"{name}: not enough memory for a single tile of {config['input_size'][-1]:,} px; use a "
+            "smaller model, or close what else uses it."
+        ) from error
     if spec is not None and options["assembly"] is None and encoder.dim != spec.dim:
         raise EncoderError(
             f"{name}: gives {encoder.dim} numbers a tile where its authors give {spec.dim}; the weights are "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari_batchfx.encoders.building import Built, classifier_of
+from napari_batchfx.encoders.building import Built, classifier_of, count, first_line
 from napari_batchfx.encoders.checkpoints import read_state
 from napari_batchfx.encoders.listing import INSTALL_TRANSFORMERS, needs_of
 from napari_batchfx.errors import EncoderError
@@ -19,6 +20,43 @@ if TYPE_CHECKING:
     from napari_batchfx.encoders.weights import ModelFiles
 
 __all__ = ["build_transformers", "data_config", "refuse_early"]
+
+# what transformers raises where configuration and weights don't fit it or each other
+_MISFITS = (
+    LookupError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    OSError,
+    AttributeError,
+    ImportError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+)
+
+# in a configuration, but about how it is run, or about what it answers
+_NOT_THE_NETWORK = (
+    "architectures",
+    "attn_implementation",
+    "auto_map",
+    "dtype",
+    "experts_implementation",
+    "id2label",
+    "is_encoder_decoder",
+    "kwargs",
+    "label2id",
+    "model_type",
+    "output_attentions",
+    "output_hidden_states",
+    "problem_type",
+    "return_dict",
+    "self",
+    "torch_dtype",
+    "transformers_version",
+)
+_OTHERS = ("backbone", "backbone_config", "use_timm_backbone", "use_pretrained_backbone")
+_COUNTS = ("num_batches_tracked", "position_ids", "relative_position_index")  # whole numbers by nature
 
 # PIL's numbers of its filters, as image processors store them
 _FILTERS = {2: "bilinear", 3: "bicubic"}
@@ -37,8 +75,16 @@ def build_transformers(files: ModelFiles, title: str, spec: EncoderSpec | None) 
     import transformers
 
     kind = _kind(files, title, spec, transformers)
-    values = {k: v for k, v in files.config.items() if k not in ("auto_map", "architectures", "model_type")}
+    values = _of_the_network(files.config, transformers.CONFIG_MAPPING[kind], title)
     state = read_state(files.weights)
+    whole = [k for k, v in state.items() if not v.is_floating_point() and not k.endswith(_COUNTS)]
+    if whole:
+        # weights packed for another program: without its scales they mean nothing
+        raise EncoderError(
+            f"{title}: {files.weights.name} holds whole numbers in {whole[0]}, as packed (quantised) "
+            "weights do; "
+            "take the model's own weights."
+        )
     try:
         config = transformers.CONFIG_MAPPING[kind].from_dict(values)
         cls = transformers.MODEL_MAPPING[type(config)]
@@ -48,13 +94,14 @@ def build_transformers(files: ModelFiles, title: str, spec: EncoderSpec | None) 
                 config=config,
                 state_dict=dict(state),
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told by _check, with their names
                 **_single(transformers),
             )
-    except (KeyError, ValueError, TypeError, RuntimeError, OSError, AttributeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except _MISFITS as error:
         raise EncoderError(
             f"{title}: transformers {transformers.__version__} can't build it from its configuration "
-            f"({first})."
+            "and weights "
+            f"({first_line(error)})."
         ) from error
     if getattr(model, "main_input_name", "") != "pixel_values":
         raise EncoderError(f"{title}: a {kind} model takes no images alone, so it is no encoder of tiles.")
@@ -62,6 +109,29 @@ def build_transformers(files: ModelFiles, title: str, spec: EncoderSpec | None) 
     dim = int(getattr(config, "hidden_size", 0))
     head = classifier_of(state, ("classifier", "head"), dim, files.class_names)
     return Built(tokens_of(model.eval(), config), head)
+
+
+def _of_the_network(config: Mapping[str, Any], cls: Any, title: str) -> dict[str, Any]:
+    """The values of ``config`` that describe the network.
+
+    A configuration can also ask for program code of the hub in place of the attention, for another
+    repository's
+    network inside this one, or for weights to be unpacked. None of that is part of a file of weights.
+    """
+    known = set(inspect.signature(cls.__init__).parameters) | set(inspect.signature(cls).parameters)
+    known |= set(getattr(cls, "attribute_map", {}))
+    for key in _OTHERS:
+        if config.get(key):
+            raise EncoderError(
+                f"{title}: it is built around another model ({key}), which would have to be "
+                "downloaded, so it can't be "
+                "loaded here; load that model by its own name."
+            )
+    if config.get("quantization_config"):
+        raise EncoderError(f"{title}: its weights are packed (quantised); take the model's own weights.")
+    return {
+        k: v for k, v in config.items() if k in known and not k.startswith("_") and k not in _NOT_THE_NETWORK
+    }
 
 
 def _kind(files: ModelFiles, title: str, spec: EncoderSpec | None, transformers: Any) -> str:
@@ -107,8 +177,9 @@ def _check(info: Mapping[str, Any], title: str, filename: str) -> None:
     bad = [*missing, *wrong, *extra]
     if bad:
         raise EncoderError(
-            f"{title}: {filename} doesn't fit the architecture: {len(bad)} tensors are missing, left over or "
-            f"of another shape ({', '.join(bad[:3])}...)."
+            f"{title}: {filename} doesn't fit the architecture: {count(len(bad), 'tensor')} missing, "
+            "left over or "
+            f"of another shape ({', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''})."
         )
 
 
@@ -180,14 +251,11 @@ def data_config(files: ModelFiles, model: Any) -> dict[str, Any]:
     size = _side(processor.get("crop_size") if processor.get("do_center_crop") else processor.get("size"))
     if size is None:
         size = _side(getattr(model.model.config, "image_size", None)) or 224
-    normalised = processor.get("do_normalize", True)
-    mean = processor.get("image_mean") if normalised else (0.0, 0.0, 0.0)
-    std = processor.get("image_std") if normalised else (1.0, 1.0, 1.0)
     return {
         "input_size": (3, size, size),
         "interpolation": _FILTERS.get(processor.get("resample", 3), "bicubic"),
-        "mean": tuple(mean) if mean else (0.485, 0.456, 0.406),
-        "std": tuple(std) if std else (0.229, 0.224, 0.225),
+        "mean": processor.get("image_mean") or (0.485, 0.456, 0.406),
+        "std": processor.get("image_std") or (0.229, 0.224, 0.225),
     }
 
 

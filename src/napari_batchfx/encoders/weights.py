@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from napari_batchfx.encoders.checkpoints import CHECKPOINTS, INDEX, damaged, named_architecture, pieces
+from napari_batchfx.encoders.configuration import (
+    NAMES,
+    class_names,
+    own_section,
+    parse_config,
+    processor_of,
+    read_json,
+)
 from napari_batchfx.encoders.hub import WEIGHT_FILES, fetch_job
 from napari_batchfx.encoders.registry import EncoderSpec
 from napari_batchfx.errors import EncoderError
 from napari_batchfx.jobs import Job
 
-__all__ = ["ModelFiles", "from_file", "from_folder", "from_hub_job", "parse_config"]
+__all__ = ["ModelFiles", "from_file", "from_folder", "from_hub_job"]
 
 PROCESSOR = "preprocessor_config.json"
+
+# what a header says to timm; a configuration of transformers beside it counts instead
+_TIMMS = ("architecture", "pretrained_cfg", "model_args", "num_classes")
 
 
 @dataclass(frozen=True)
@@ -63,58 +74,14 @@ class ModelFiles:
         return (self.weights,)
 
 
-def parse_config(config: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Architecture, pretrained configuration and arguments of a timm ``config.json`` (new or old layout)."""
-    architecture = config.get("architecture")
-    if not isinstance(architecture, str):
-        raise EncoderError(
-            f"{where}: its config.json names neither a timm architecture nor a transformers model type, so "
-            "it can't be told what it is."
-        )
-    if isinstance(config.get("pretrained_cfg"), Mapping):
-        pretrained = dict(config["pretrained_cfg"])
-    else:
-        pretrained = {
-            k: v for k, v in config.items() if k not in ("architecture", "num_features", "model_args")
-        }
-    if "num_classes" in config:
-        pretrained["num_classes"] = config["num_classes"]
-    return architecture, pretrained, dict(config.get("model_args") or {})
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(
-            f"{path.name}: can't be read as JSON ({error}); the folder {path.parent.name} holds no model."
-        ) from error
-    if not isinstance(value, dict):
-        raise EncoderError(
-            f"{path.name}: holds no configuration (a JSON object with an architecture is needed)."
-        )
-    return value
-
-
-def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the classes, as timm (label_names), transformers (id2label) or people (classes) write them."""
-    ids = config.get("id2label")
-    if isinstance(ids, Mapping):
-        return tuple(str(ids[key]) for key in sorted(ids, key=int))
-    for key in ("label_names", "class_names", "classes"):
-        names = config.get(key)
-        if isinstance(names, list | tuple) and names:
-            return tuple(str(name) for name in names)
-    return ()
-
-
 def _files(source: str, config: Mapping[str, Any], where: str, weights: Path, processor: Any) -> ModelFiles:
     """The parts, of timm where an architecture is named, else of transformers."""
-    extra = config.get("batchfx") or {}
-    names = _class_names(config) or _class_names(extra)
+    extra = own_section(config, where)
+    names = class_names(config) or class_names(extra)
     if "architecture" not in config and isinstance(config.get("model_type"), str):
+        values = processor_of(processor or {}, where)
         return ModelFiles(
-            source, config["model_type"], processor or {}, {}, weights, extra, "transformers", config, names
+            source, config["model_type"], values, {}, weights, extra, "transformers", config, names
         )
     architecture, pretrained, args = parse_config(config, where)
     return ModelFiles(source, architecture, pretrained, args, weights, extra, "timm", config, names)
@@ -132,7 +99,8 @@ def from_folder(folder: Path) -> ModelFiles:
     if not weights.is_file():
         found = sorted(folder.glob(f"*{INDEX}")) or sorted(folder.glob("*.safetensors"))
         if not found:
-            found = sorted(p for p in folder.iterdir() if p.suffix in CHECKPOINTS)
+            found = sorted(p for p in folder.iterdir() if p.suffix.lower() in CHECKPOINTS)
+        found = [p for p in found if p.is_file()]
         if len(found) > 1:
             raise EncoderError(
                 f"{folder.name}: several files of weights ({', '.join(p.name for p in found[:3])}); name the "
@@ -141,41 +109,61 @@ def from_folder(folder: Path) -> ModelFiles:
         if not found:
             raise EncoderError(f"{folder.name}: no model.safetensors in this folder.")
         weights = found[0]
+    if weights.name.endswith(INDEX):
+        for piece in pieces(weights):
+            if not weights.with_name(piece).is_file():
+                raise EncoderError(
+                    f"{folder.name}: lacks {piece}, one of the pieces of its weights; download or "
+                    "copy it again."
+                )
     processor = folder / PROCESSOR
     return _files(
         str(folder),
-        _read_json(config),
+        read_json(config),
         folder.name,
         weights,
-        _read_json(processor) if processor.is_file() else None,
+        read_json(processor) if processor.is_file() else None,
     )
 
 
 def from_file(path: Path) -> ModelFiles:
     """Model of a file of weights; itself, ``NAME.json`` or ``config.json`` names the architecture."""
-    if path.suffix not in CHECKPOINTS and path.suffix != ".safetensors":
+    suffix = path.suffix.lower()
+    if suffix not in CHECKPOINTS and suffix != ".safetensors":
         raise EncoderError(
             f"{path.name}: no model; give a folder with config.json and model.safetensors, a .safetensors "
             "file or a torch checkpoint (.pt, .pth, .ckpt, .bin)."
         )
-    said = _header(path) if path.suffix == ".safetensors" else {}
+    said = _header(path) if suffix == ".safetensors" else {}
     for sidecar in (path.with_suffix(".json"), path.with_name("config.json")):
         if sidecar.is_file():
+            config = read_json(sidecar)
+            if (
+                suffix != ".safetensors"
+                and not class_names(config)
+                and not class_names(own_section(config, path.name))
+            ):
+                said = {k: v for k, v in named_architecture(path)[1].items() if k in NAMES}
             processor = path.with_name(PROCESSOR)
             return _files(
                 str(path),
-                _read_json(sidecar),
+                {
+                    k: v
+                    for k, v in said.items()
+                    if k not in config and not ("model_type" in config and k in _TIMMS)
+                }
+                | config,
                 path.name,
                 path,
-                _read_json(processor) if processor.is_file() else None,
+                read_json(processor) if processor.is_file() else None,
             )
-    if path.suffix != ".safetensors":
+    if suffix != ".safetensors":
         architecture, values = named_architecture(path)
         pretrained = {k: values[k] for k in ("mean", "std") if values.get(k) is not None}
         said = {"architecture": architecture} if architecture else {}
         said |= {"pretrained_cfg": pretrained} if pretrained else {}
-        said |= {"batchfx": {"mpp": values["mpp"]}} if values.get("mpp") else {}
-        said |= {k: values[k] for k in ("class_names", "classes", "label_names") if k in values}
+        said |= {"batchfx": {"mpp": values["mpp"]}} if values.get("mpp") is not None else {}
+        said |= {k: values[k] for k in NAMES if k in values}
     if not said.get("architecture"):
         raise EncoderError(
             f"{path.name}: doesn't say which timm model it is; put {path.stem}.json beside it with "
@@ -197,10 +185,10 @@ def _header(path: Path) -> dict[str, Any]:
     for key, value in metadata.items():
         if key == "architecture":
             said[key] = value
-        elif key in ("pretrained_cfg", "model_args", "num_classes", "batchfx", "label_names", "class_names"):
+        elif key in (*_TIMMS, "batchfx", *NAMES):
             try:
                 said[key] = json.loads(value)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise EncoderError(f"{path.name}: {key} in its header is no JSON ({error}).") from error
     return said
 
@@ -224,24 +212,29 @@ def from_hub_job(hub_id: str, title: str, spec: EncoderSpec | None = None) -> Jo
             raise EncoderError(
                 f"{title}: {hub_id} has no config.json, so it can't be told which model it is."
             )
-        config, names = _read_json(path), WEIGHT_FILES
+        config, names = read_json(path, title), WEIGHT_FILES
     processor = None
     if "architecture" not in config and "model_type" in config:
         from napari_batchfx.encoders.transformers_model import refuse_early
 
         refuse_early(config, title, spec)  # before the weights, which may be large
         path = yield from fetch_job(hub_id, PROCESSOR, title=title)
-        processor = _read_json(path) if path is not None else None
+        processor = read_json(path, title) if path is not None else None
+    files = _files(hub_id, config, title, Path(names[0]), processor)
+    if files.library == "timm":
+        from napari_batchfx.encoders.building import refuse_unknown
+
+        refuse_unknown(files.architecture, title)  # before the weights, too
     for name in names:
         weights = yield from fetch_job(hub_id, name, title=title)
         if weights is not None:
-            return _files(hub_id, config, title, weights, processor)
+            return replace(files, weights=weights)
     index = yield from fetch_job(hub_id, f"model{INDEX}", title=title)
     if index is not None:
         for piece in pieces(index):
             if (yield from fetch_job(hub_id, piece, title=title)) is None:
                 raise EncoderError(f"{title}: {hub_id} lacks {piece}, one of the pieces of its weights.")
-        return _files(hub_id, config, title, index, processor)
+        return replace(files, weights=index)
     raise EncoderError(
         f"{title}: {hub_id} publishes no {' and no '.join(names)}, so there are no weights that could be "
         "loaded."
