@@ -413,7 +413,7 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_is_stored(tmp_path):
         text=True,
     )
     for _ in range(600):  # until the first tiles are stored
-        if list(study.glob("features.zarr/*/*/cells/c/**/*")) or child.poll() is not None:
+        if list(study.glob("features.zarr/*/*/done/c.*")) or child.poll() is not None:
             break
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)

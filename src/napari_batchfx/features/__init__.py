@@ -4,6 +4,7 @@ from napari_batchfx.features.array import FeatureArray
 from napari_batchfx.features.embedding import embed, embed_job, whole_tiles
 from napari_batchfx.features.imported_grid import imported_grid
 from napari_batchfx.features.imports import import_features
+from napari_batchfx.features.locks import LockInfo
 from napari_batchfx.features.store import FeatureStore
 from napari_batchfx.features.table import OBS_COLUMNS, SlideMeta, make_table
 from napari_batchfx.features.tables_io import concat, read_h5ad, write_h5ad
@@ -12,6 +13,7 @@ __all__ = [
     "OBS_COLUMNS",
     "FeatureArray",
     "FeatureStore",
+    "LockInfo",
     "SlideMeta",
     "concat",
     "embed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,8 @@ def embed_job(
     TileError
         If the slide's colours or pixel size are changed meanwhile: what was read across the change is thrown
         away, what was stored before stays right.
+    FeatureError
+        If another program writes this slide's features, or the disk is full; what was stored is kept.
 
     Examples
     --------
@@ -106,6 +108,9 @@ def embed_job(
     ticker = Ticker(len(wanted), f"encoding {slide.name}")
     yield ticker.tick(0)
     have = entry.has(wanted)
+    for sentence in entry.damage_said():
+        # once, and then they are encoded like any other
+        yield Progress(0, len(wanted), f"{slide.name}: {sentence}")
     known = wanted[have]
     for start in range(0, len(known), SHOWN_AT_ONCE):
         some = known[start : start + SHOWN_AT_ONCE]
@@ -121,7 +126,8 @@ def embed_job(
         stored = ticker.done
         n_damaged = 0
         job = encode(grid, encoder, todo, normalizer=normalizer, batch_size=batch_size, workers=workers)
-        try:
+        # another program that writes this slide is said now, before anything is computed in vain
+        with entry.writing(slide.name), closing(job):
             for progress in job:
                 batch = progress.partial
                 if batch is None:
@@ -133,10 +139,8 @@ def embed_job(
                 if len(whole):
                     entry.append(whole.cells, whole.features)
                 yield Progress(stored + progress.done, ticker.total, what, ticker.unit, progress.rate, whole)
-        finally:
-            job.close()
     grid.check_slide()
-    there = wanted[entry.has(wanted)]
+    there = wanted[entry.has(wanted, verify=False)]
     table = make_table(entry.read(there), there, grid, meta=meta, encoder=encoder, stain_key=stain_key)
     table.uns["damaged_tiles"] = len(wanted) - len(there)
     return table

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
 from napari_batchfx.errors import FeatureError
-from napari_batchfx.features.array import FeatureArray, zarr_problems
+from napari_batchfx.features._files import DiskFiles, Files, MemoryFiles, replace_file
+from napari_batchfx.features._layout import group_json
+from napari_batchfx.features._root import VERSION, open_root, write_root
+from napari_batchfx.features.array import FeatureArray
+from napari_batchfx.features.locks import LockInfo, SlideLock, read_locks, slide_lock
 
 __all__ = ["FeatureStore"]
-
-FORMAT, VERSION = "napari-batchfx features", 1
 
 
 class FeatureStore:
@@ -32,11 +34,12 @@ class FeatureStore:
 
     Notes
     -----
-    One zarr group an entry, ``FINGERPRINT/HASH``, with the encoder, grid and stain keys spelled out in its
-    attributes, and two arrays: ``features`` (n, dim) float32 and ``cells`` (n, 2) int32, (row, col) or -1
-    where a row isn't filled. A row's features are written before its cell, every chunk carries a checksum,
-    and a chunk is replaced as a whole: a process killed at any moment loses at most the batch it was writing.
-    Several threads and processes may fill the same entry.
+    One zarr 3 group an entry, ``FINGERPRINT/HASH``, with the encoder, grid and stain keys spelled out in its
+    attributes, and two arrays over (row, col) of the tiles: ``vectors`` (rows, cols, dim) float32, a shard a
+    block of neighbours and a checksum a tile, and ``done`` (rows, cols) uint8. A file is replaced as a
+    whole, vectors before ``done``: a process killed at any moment loses at most the batch it was writing.
+    Any number of programs may read; one at a time writes a slide (:meth:`locks`), with any number of threads.
+    Stores of version 1 are read and gone on with; what they hold stays where it is.
 
     Examples
     --------
@@ -53,40 +56,31 @@ class FeatureStore:
         self.path = Path(path) if path is not None else None
         self._lock = threading.RLock()
         self._open: dict[str, FeatureArray] = {}
-        self._root = self._open_root()
+        self._memory: dict[str, MemoryFiles] = {}
+        self._locks: dict[str, SlideLock] = {}
+        if self.path is not None:
+            self._version = open_root(self.path)
 
-    def _open_root(self) -> Any:
-        import zarr
-
+    def _prepare(self, fingerprint: str) -> None:
+        """Before anything is written under a slide: the groups above it, in the present version."""
         if self.path is None:
-            return zarr.create_group(
-                zarr.storage.MemoryStore(), attributes={"format": FORMAT, "version": VERSION}
-            )
-        if self.path.is_file():
-            raise FeatureError(
-                f"{self.path.name}: is a file; features are kept in a folder, give another name."
-            )
-        try:
-            if not self.path.exists() or not any(self.path.iterdir()):
-                return zarr.create_group(str(self.path), attributes={"format": FORMAT, "version": VERSION})
-            root = zarr.open_group(str(self.path), mode="r+")
-        except PermissionError as error:
-            raise FeatureError(
-                f"{self.path.name}: may not be written; choose a folder of yours for the features."
-            ) from error
-        except zarr_problems() as error:
-            raise FeatureError(
-                f"{self.path.name}: is no feature store, or its zarr.json is damaged; move it away to start "
-                "anew."
-            ) from error
-        if root.attrs.get("format") != FORMAT:
-            raise FeatureError(
-                f"{self.path.name}: is a folder with something else in it; give another name for the "
-                "features."
-            )
-        if int(root.attrs.get("version", 0)) > VERSION:
-            raise FeatureError(f"{self.path.name}: was written by a newer napari-batchfx; update to read it.")
-        return root
+            return
+        if self._version < VERSION:
+            write_root(self.path)
+            self._version = VERSION
+        group = self.path / fingerprint / "zarr.json"
+        if not group.exists():
+            replace_file(str(group), group_json({}), str(self.path / ".writing"), fingerprint)
+
+    def _slide_lock(self, fingerprint: str) -> SlideLock:
+        if fingerprint not in self._locks:
+            self._locks[fingerprint] = slide_lock(self.path, fingerprint)
+        return self._locks[fingerprint]
+
+    def _files(self, name: str) -> Files:
+        if self.path is not None:
+            return DiskFiles(self.path, name)
+        return self._memory.setdefault(name, MemoryFiles())
 
     def array(
         self,
@@ -96,7 +90,9 @@ class FeatureStore:
         stain_key: str = "none",
         dim: int | None = None,
     ) -> FeatureArray:
-        """The entry of a slide, encoder, grid and stain variant; made where ``dim`` is given.
+        """The entry of a slide, encoder, grid and stain variant; a new one where ``dim`` is given.
+
+        Nothing is written before the first tile is added.
 
         Parameters
         ----------
@@ -110,12 +106,14 @@ class FeatureStore:
         Raises
         ------
         FeatureError
-            If the entry is missing and ``dim`` isn't given, is damaged, or holds vectors of another length.
+            If the entry is missing and ``dim`` isn't given, or holds vectors of another length.
         """
         if not fingerprint or "/" in fingerprint or fingerprint.startswith("."):
             raise FeatureError(
                 f'"{fingerprint}" is no slide fingerprint; open the slide and take slide.fingerprint.'
             )
+        if dim is not None and dim < 1:
+            raise FeatureError(f"A vector needs at least one number, not {dim}.")
         digest = hashlib.sha256("\n".join((encoder_key, grid_key, stain_key)).encode()).hexdigest()[:24]
         name = f"{fingerprint}/{digest}"
         attributes = {
@@ -126,8 +124,8 @@ class FeatureStore:
         }
         with self._lock:
             entry = self._open.get(name)
-            if entry is None:
-                entry = FeatureArray(self._root, name, attributes, dim, self.path)
+            if entry is None or entry.is_deleted:
+                entry = self._opened(name, attributes, dim)
                 self._open[name] = entry
             if dim is not None and dim != entry.dim:
                 raise FeatureError(
@@ -135,6 +133,18 @@ class FeatureStore:
                     "be added."
                 )
             return entry
+
+    def _opened(self, name: str, attributes: dict[str, str] | None, dim: int | None) -> FeatureArray:
+        slide = name.split("/")[0]
+        return FeatureArray(
+            self._files(name),
+            self._slide_lock(slide),
+            self._shown,
+            name,
+            attributes,
+            dim,
+            lambda: self._prepare(slide),
+        )
 
     @property
     def _shown(self) -> str:
@@ -148,64 +158,131 @@ class FeatureStore:
         rows: list[dict[str, Any]] = []
         with self._lock:
             for name in self._names():
-                row: dict[str, Any] = {
-                    "fingerprint": name.split("/")[0],
-                    "encoder": "",
-                    "grid": "",
-                    "stain": "",
-                    "n": 0,
-                    "dim": 0,
-                }
-                row |= {"nbytes": self._nbytes(name), "damaged": None}
+                row: dict[str, Any] = {"fingerprint": name.split("/")[0], "encoder": "", "grid": ""}
+                row |= {"stain": "", "n": 0, "dim": 0, "nbytes": 0, "damaged": None}
                 try:
-                    entry = self._open.get(name) or FeatureArray(self._root, name, None, None, self.path)
-                    row |= {k: entry.attributes[k] for k in ("encoder", "grid", "stain")} | {
-                        "n": entry.n,
-                        "dim": entry.dim,
-                    }
+                    entry = self._known(name)
+                    row |= {k: entry.attributes[k] for k in ("encoder", "grid", "stain")}
+                    row |= {"n": entry.n, "dim": entry.dim, "nbytes": entry.nbytes}
                 except FeatureError as error:
-                    row["damaged"] = str(error)
+                    row |= {"damaged": str(error), "nbytes": self._weight(name)}
                 rows.append(row)
         return rows
 
-    def _names(self) -> list[str]:
-        if self.path is not None:
-            # the folders themselves, so that an entry without a readable zarr.json is listed too
-            found = (p for p in self.path.glob("*/*") if p.is_dir() and not p.parent.name.startswith("."))
-            return sorted(f"{p.parent.name}/{p.name}" for p in found)
-        return sorted(
-            f"{slide}/{name}" for slide, group in self._root.groups() for name in group.group_keys()
-        )
-
-    def _nbytes(self, name: str) -> int:
-        if self.path is not None:
-            total = 0
-            for file in (self.path / name).rglob("*"):
-                # another process may replace a chunk meanwhile
-                with contextlib.suppress(FileNotFoundError):
-                    total += file.stat().st_size if file.is_file() else 0
-            return total
+    def _known(self, name: str) -> FeatureArray:
         entry = self._open.get(name)
-        return entry.nbytes if entry is not None else 0
+        if entry is None or entry.is_deleted:
+            # kept: asking for the size again and again must not read the index each time
+            entry = self._open[name] = self._opened(name, None, None)
+        return entry
+
+    def _names(self) -> list[str]:
+        if self.path is None:
+            return sorted(name for name, files in self._memory.items() if files.exists())
+        # the folders themselves, so that an entry without a readable zarr.json is listed too
+        names = []
+        for slide in _folders(self.path):
+            if not slide.startswith("."):
+                names += [f"{slide}/{name}" for name in _folders(self.path / slide)]
+        return sorted(names)
+
+    def _weight(self, name: str) -> int:
+        """Bytes of an entry that can't be opened, file by file."""
+        total = 0
+        for file in (self.path / name).rglob("*") if self.path is not None else ():
+            with contextlib.suppress(OSError):  # another process may replace it meanwhile
+                total += file.stat().st_size if file.is_file() else 0
+        return total
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all entries take, on disk or in memory."""
+        """Bytes that all entries take, on disk or in memory; from their indexes, so cheap to ask often."""
+        total = 0
         with self._lock:
-            return sum(self._nbytes(name) for name in self._names())
+            for name in self._names():
+                try:
+                    total += self._known(name).nbytes
+                except FeatureError:
+                    total += self._weight(name)
+        return total
 
-    def clear(self, fingerprint: str | None = None) -> None:
-        """Delete the features of one slide, or all; also damaged entries."""
+    def locks(self) -> list[LockInfo]:
+        """Who is writing, one entry a slide, here and on other machines; see :class:`LockInfo`."""
+        return read_locks(self.path) if self.path is not None else []
+
+    def damage_said(self) -> list[str]:
+        """What was found damaged since this was last asked, one sentence an entry; each tile is said once."""
         with self._lock:
-            for slide in {name.split("/")[0] for name in self._names()}:
-                if fingerprint is not None and slide != fingerprint:
-                    continue
-                for name in [n for n in self._open if n.startswith(f"{slide}/")]:
-                    self._open.pop(name).forget()
-                if self.path is not None:
-                    shutil.rmtree(self.path / slide, ignore_errors=True)
-                else:
-                    del self._root[slide]
+            entries = list(self._open.values())
+        return [sentence for entry in entries for sentence in entry.damage_said()]
+
+    def clear(self, fingerprint: str | None = None, encoder: str | None = None) -> None:
+        """Delete the features of one slide, of one encoder, of both, or all; also damaged entries.
+
+        A reader or a job of this process that is at it gets a sentence that says so. What other programs
+        write is left.
+
+        Parameters
+        ----------
+        fingerprint : str, optional
+            Of a slide; all unless given.
+        encoder : str, optional
+            An encoder's key, or what it begins with up to a slash (``"colour-statistics"``); all unless
+            given.
+
+        Raises
+        ------
+        FeatureError
+            If another program writes one of the slides; all others were cleared.
+        """
+        busy: list[FeatureError] = []
+        names: dict[str, list[str]] = {}
+        for name in self._names():
+            slide = name.split("/")[0]
+            if fingerprint in (None, slide) and (encoder is None or self._is_of(name, encoder)):
+                names.setdefault(slide, []).append(name)
+        for slide, entries in names.items():
+            lock = self._slide_lock(slide)
+            try:
+                with lock.hold(patience_s=0), lock.writing, self._lock:
+                    for name in entries:
+                        self._remove(name)
+                    lock.turn += 1
+            except FeatureError as error:
+                busy.append(error)
+            except OSError as error:
+                busy.append(
+                    FeatureError(
+                        f"{self._shown}/{slide}: can't be deleted ({error.strerror or error}); check the "
+                        "rights of the folder."
+                    )
+                )
+        if busy:
+            raise busy[0]
+
+    def _is_of(self, name: str, encoder: str) -> bool:
+        try:
+            key = self._known(name).attributes["encoder"]
+        except FeatureError:
+            return False
+        return key == encoder or key.startswith(f"{encoder}/")
+
+    def _remove(self, name: str) -> None:
+        if name in self._open:
+            self._open.pop(name).forget()
+        self._files(name).remove()
+        self._memory.pop(name, None)
+        slide = name.split("/")[0]
+        if self.path is not None and not _folders(self.path / slide):
+            with contextlib.suppress(OSError):
+                (self.path / slide / "zarr.json").unlink(missing_ok=True)
+                (self.path / slide).rmdir()
 
     def __repr__(self) -> str:
         return f"<FeatureStore {self._shown}: {len(self._names())} entries, {self.nbytes / 1e6:.1f} MB>"
+
+
+def _folders(path: Path) -> list[str]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as found:
+        return [item.name for item in found if item.is_dir()]
+    return []
