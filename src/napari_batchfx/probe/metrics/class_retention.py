@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from napari_batchfx.probe.columns import category_codes, feature_matrix
 from napari_batchfx.probe.metrics.result import MetricResult
+from napari_batchfx.probe.neighbours import nearest
 from napari_batchfx.probe.statistics import bootstrap_interval, recalls
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def class_retention(
         group_name = group
     else:
         group_codes, group_name = np.asarray(group, dtype=np.intp), "group"
-    x = feature_matrix(table, np.float64)
+    x = feature_matrix(table)
     rows = np.flatnonzero((codes >= 0) & (group_codes >= 0) & np.isfinite(x).all(axis=1))
     present = np.unique(codes[rows])
     groups = np.unique(group_codes[rows])
@@ -91,8 +92,10 @@ def class_retention(
     y = np.searchsorted(present, codes[rows])
     unit = np.searchsorted(groups, group_codes[rows])
     x = x[rows]
-    sd = x.std(axis=0)
-    x = (x - x.mean(axis=0)) / np.where(sd > 1e-9 * np.maximum(1e-12, np.abs(x).max(axis=0)), sd, np.inf)
+    sd = x.std(axis=0, dtype=np.float64)
+    # beyond float32's own steps a deviation is rounding, not signal
+    scale = np.where(sd > 1e-6 * np.maximum(1e-12, np.abs(x).max(axis=0)), sd, np.inf)
+    x = np.asarray((x - x.mean(axis=0, dtype=np.float64).astype(np.float32)) / scale.astype(np.float32))
 
     rng = np.random.default_rng(seed)
     queries = np.arange(len(rows))
@@ -113,30 +116,18 @@ def class_retention(
 
 
 def _vote(
-    x: NDArray[np.float64],
+    x: NDArray[np.float32],
     y: NDArray[np.intp],
     unit: NDArray[np.intp],
     queries: NDArray[np.intp],
     k: int,
     n_classes: int,
 ) -> NDArray[np.intp]:
-    square = (x * x).sum(axis=1)
-    out = np.full(len(queries), -1, dtype=np.intp)
-    chunk = max(1, 2 * 10**7 // len(x))
-    for at in range(0, len(queries), chunk):
-        q = queries[at : at + chunk]
-        distance = square[None, :] + square[q][:, None] - 2.0 * x[q] @ x.T
-        distance[unit[q][:, None] == unit[None, :]] = np.inf
-        m = min(k, len(x) - 1)
-        near = np.argpartition(distance, m - 1, axis=1)[:, :m]
-        d = np.take_along_axis(distance, near, axis=1)
-        order = np.argsort(d, axis=1, kind="stable")
-        near, d = np.take_along_axis(near, order, axis=1), np.take_along_axis(d, order, axis=1)
-        valid = np.isfinite(d)
-        votes = np.zeros((len(q), n_classes))
-        # the nearer of two neighbours breaks a tie: 1 + a bonus that can't outvote a neighbour
-        bonus = 1.0 + 1e-3 * (m - np.arange(m))[None, :] / m
-        for j in range(m):
-            np.add.at(votes, (np.arange(len(q)), y[near[:, j]]), np.where(valid[:, j], bonus[:, j], 0.0))
-        out[at : at + chunk] = np.where(valid.any(axis=1), votes.argmax(axis=1), -1)
-    return out
+    near = nearest(x, min(k, len(x) - 1), group=unit, metric="euclidean", queries=queries, device="cpu")
+    votes = np.zeros((len(queries), n_classes))
+    # the nearer of two neighbours breaks a tie: 1 + a bonus that can't outvote a neighbour
+    bonus = 1.0 + 1e-3 * (near.k - np.arange(near.k)) / near.k
+    for j in range(near.k):
+        index = near.index[:, j]
+        votes[np.arange(len(queries)), y[index]] += np.where(index >= 0, bonus[j], 0.0)
+    return np.where(near.index[:, 0] >= 0, votes.argmax(axis=1), -1)
