@@ -151,8 +151,18 @@ def overlay_layer(
         opacity=0.5,
         blending="translucent",
         interpolation2d="nearest",
-        metadata={KEY: {"slide": fingerprint, "kind": kind, "description": tile_map.description}},
+        metadata={KEY: {"slide": fingerprint, "kind": kind, **_meaning(tile_map)}},
     )
+
+
+def _meaning(tile_map: TileMap) -> dict[str, Any]:
+    """What a map's values mean: for the status bar, and for whoever asks the layer."""
+    return {
+        "description": tile_map.description,
+        "unit": tile_map.unit,
+        "chance": tile_map.chance,
+        "labels": tuple(tile_map.labels),
+    }
 
 
 def update_overlay(layer: Image, tile_map: TileMap) -> None:
@@ -167,7 +177,7 @@ def update_overlay(layer: Image, tile_map: TileMap) -> None:
     if not np.allclose(layer.contrast_limits, limits):
         layer.contrast_limits_range = limits
         layer.contrast_limits = limits
-    layer.metadata[KEY]["description"] = tile_map.description
+    layer.metadata[KEY].update(_meaning(tile_map))
     if tile_map.colormap in ("confidence", "classes", "changed"):
         layer.colormap = _colormap(tile_map)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psygnal import EmitLoopError
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, QTimer
 
@@ -24,9 +25,11 @@ __all__ = [
     "drawn_nodes",
     "fit_to",
     "grid",
+    "line_node",
     "on_view_changed",
     "on_window_closed",
     "qt_window",
+    "scene_of",
     "set_colorbar",
     "show_scale_bar",
     "show_text",
@@ -203,6 +206,22 @@ def drawn_nodes(viewer: napari.Viewer, layer: Any) -> list[Any]:
         return []
     tiles = getattr(node, "adopted_children", None)
     return list(tiles) if tiles is not None else [node]
+
+
+def scene_of(viewer: napari.Viewer, layer: Any) -> Any:
+    """The vispy scene that a layer is drawn in (each cell of the grid has its own), or ``None``."""
+    visual = getattr(_vispy_canvas(viewer), "layer_to_visual", {}).get(layer)
+    return getattr(getattr(visual, "node", None), "parent", None)
+
+
+def line_node(colour: str, width: float) -> Any:
+    """A vispy line, to be put into a scene by its ``parent``; drawn over the layers, below napari's overlays."""
+    from vispy.scene.visuals import Line
+
+    line = Line(np.zeros((2, 2)), color=colour, width=width, method="gl", antialias=False)
+    line.set_gl_state("translucent", depth_test=False)
+    line.order = 1_000
+    return line
 
 
 def before_draw(viewer: napari.Viewer, callback: Callable[[], None]) -> Callable[[], None] | None:

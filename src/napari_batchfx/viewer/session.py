@@ -20,6 +20,8 @@ from napari_batchfx.viewer.ahead import ReadAhead
 from napari_batchfx.viewer.layers import tag
 from napari_batchfx.viewer.preparing import Preparer
 from napari_batchfx.viewer.slide_layers import SlideLayers
+from napari_batchfx.viewer.tile_status import TileStatus
+from napari_batchfx.viewer.tile_view import bind_key
 
 if TYPE_CHECKING:
     import napari
@@ -79,6 +81,8 @@ class Session(QObject, SlideLayers):
         self._cells.timeout.connect(self._keep_cells)
         self.preparer = Preparer(self)
         self.ahead = ReadAhead(self)
+        self.status = TileStatus(self)
+        bind_key(self)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         seam.on_window_closed(viewer, self.close)

@@ -26,6 +26,8 @@ DOCKS = (
     ("adapt", "Adapt", "Carry predictions to a new scanner with control samples", "Adapt"),
     ("report", "Report", "Save the study, write the report", "Study and report"),
 )
+# beside the workbench, not in it: they are used together with its docks
+_BESIDE = {"tile": "What the model saw"}
 
 _benches: WeakSet[Workbench] = WeakSet()
 
@@ -84,8 +86,10 @@ class Workbench(QWidget):
 def show_dock(viewer: napari.Viewer, key: str) -> None:
     """Bring a dock forward: in the viewer's workbench where there is one, else on its own."""
     for bench in list(_benches):
-        if bench.viewer is seam.unwrap(viewer):
+        if bench.viewer is seam.unwrap(viewer) and key not in _BESIDE:
             bench.show_dock(key)
             return
-    widget_name = next(name for own, _, _, name in DOCKS if own == key)
-    viewer.window.add_plugin_dock_widget("napari-batchfx", widget_name)
+    widget_name = _BESIDE.get(key) or next(name for own, _, _, name in DOCKS if own == key)
+    dock, _ = viewer.window.add_plugin_dock_widget("napari-batchfx", widget_name)
+    dock.show()  # it may be there, and closed
+    dock.raise_()
