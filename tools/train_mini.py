@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in (
         "architecture",
         "objective",
+        "telling",
         "steps",
         "places",
         "rate",

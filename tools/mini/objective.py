@@ -1,4 +1,4 @@
-"""What the network is trained for: two views of a place should be told from all other places."""
+"""What the network is trained for: to know two views of a place among all others, and to say how a view is coloured."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.nn import functional
 
 
 class Learner(nn.Module):
-    """The network and the projector that is thrown away after the training."""
+    """The network, the projector and the head for statistics; the last two are thrown away after the training."""
 
-    def __init__(self, architecture: str, hidden: int = 1024, out: int = 256) -> None:
+    def __init__(self, architecture: str, statistics: int = 63, hidden: int = 1024, out: int = 256) -> None:
         import timm
 
         super().__init__()
@@ -24,9 +24,12 @@ class Learner(nn.Module):
             nn.BatchNorm1d(out, affine=False),
         )
 
-    def forward(self, views: torch.Tensor) -> torch.Tensor:
-        """Views (n, 3, px, px) to projections (n, out)."""
-        return self.projector(self.network(views))
+        self.head = nn.Linear(dim, statistics)  # linear: the vector itself has to hold them
+
+    def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views (n, 3, px, px) to projections (n, out) and statistics (n, 63)."""
+        vectors = self.network(views)
+        return self.projector(vectors), self.head(vectors)
 
 
 def contrast(z: torch.Tensor, temperature: float = 0.2) -> torch.Tensor:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tools.mini.objective import OBJECTIVES, Learner
 from tools.mini.patches import Patches
 from tools.mini.views import ViewMaker, ViewSettings
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Recipe:
 
     architecture: str = "mobilenetv4_conv_small"
     objective: str = "contrast"
+    telling: float = 1.0  # weight of the statistics' squared error
     steps: int = 2000
     places: int = 128  # places a step, two views each
     rate: float = 2e-3
@@ -47,9 +49,11 @@ class Recipe:
         return self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
     def is_the_same_so_far(self, other: Recipe, step: int) -> bool:
-        """Whether another recipe leads to the same state at ``step``."""
+        """Whether another recipe leads to the same state at ``step``: the end may differ until it has begun."""
+        end = ("steps", "cooling", "large_px", "large_steps")
+        alike = replace(other, **{name: getattr(self, name) for name in end}) == self
         free = min(r.steps - max(r.cooling, r.large_steps) for r in (self, other))
-        return replace(other, steps=self.steps) == self and (self.steps == other.steps or step <= free)
+        return alike and (self == other or step <= free)
 
     def px_at(self, step: int) -> int:
         """Side of the views."""
@@ -71,6 +75,8 @@ class Training:
         )
         self.average = {k: v.detach().clone() for k, v in self.learner.network.state_dict().items()}
         self.views = ViewMaker(patches, recipe.views, recipe.seed, threads)
+        usual = torch.from_numpy(self.views.batch(2**31, 256)[1])  # views that no step uses
+        self.centre, self.spread = usual.mean(0).to(device), usual.std(0).clamp_min(1e-4).to(device)
         self.step = 0
 
     def run(self, until: int | None = None, *, log=None, save=None, every_s: float = 240.0) -> None:
@@ -83,13 +89,16 @@ class Training:
         with ThreadPoolExecutor(1) as ahead:
             coming = ahead.submit(self.views.batch, self.step, recipe.places, recipe.px_at(self.step))
             while self.step < until:
-                views = coming.result()
+                views, said = coming.result()
                 following = min(self.step + 1, recipe.steps - 1)
                 coming = ahead.submit(self.views.batch, following, recipe.places, recipe.px_at(following))
                 for group in self.optimiser.param_groups:
                     group["lr"] = recipe.rate_at(self.step)
                 batch = torch.from_numpy(views).permute(0, 3, 1, 2).to(self.device)
-                loss = loss_of(self.learner(batch))
+                projected, told = self.learner(batch)
+                asked = (torch.from_numpy(said).to(self.device) - self.centre) / self.spread
+                error = functional.mse_loss(told, asked.clamp(-5, 5))
+                loss = loss_of(projected) + recipe.telling * error
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0)
@@ -97,6 +106,7 @@ class Training:
                 self._average()
                 self.step += 1
                 value = float(loss.detach())
+                off = float(error.detach())
                 if not math.isfinite(value):
                     raise FloatingPointError(f"the loss is {value} at step {self.step}")
                 mean = value if mean is None else 0.95 * mean + 0.05 * value
@@ -104,7 +114,7 @@ class Training:
                 if log is not None and (self.step % 20 == 0 or self.step == until):
                     speed = 2 * recipe.places * (self.step - first) / (now - started)
                     log(
-                        f"step {self.step}/{recipe.steps} loss {mean:.4f} rate {recipe.rate_at(self.step):.5f} {speed:.0f} views/s"
+                        f"step {self.step}/{recipe.steps} loss {mean:.4f} statistics {off:.3f} rate {recipe.rate_at(self.step):.5f} {speed:.0f} views/s"
                     )
                 if save is not None and now - saved > every_s:
                     save(self)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numba import njit
 from tools.mini.patches import PATCH_PX, Patches
 
+from napari_batchfx.encoders.colour_statistics import COLOUR_FEATURES, RUIFROK, TEXTURE_FEATURES
+
 MEAN = (0.75, 0.60, 0.72)
 STD = (0.20, 0.22, 0.18)
-# Ruifrok & Johnston 2001: haematoxylin, eosin and what is left
-_STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+_STAINS = np.array(RUIFROK)
 _STAINS = _STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)
 
 
@@ -102,6 +104,22 @@ def _blur(image, weights):  # pragma: no cover
                         image[j, i, c] = value
 
 
+@cache
+def _tables() -> tuple:
+    from napari_batchfx.encoders import _colour_kernels as kernels
+
+    vectors = np.array(RUIFROK)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (*kernels.tables(), np.ascontiguousarray(np.linalg.inv(vectors).T), kernels.pattern_codes())
+
+
+def _describe(tile: np.ndarray, out: np.ndarray) -> None:
+    """What the encoder colour-statistics says of a tile; no lock is held, many threads can work at once."""
+    from napari_batchfx.encoders import _colour_kernels as kernels
+
+    kernels.describe(tile, *_tables(), out)
+
+
 _DENSITY = -np.log((np.arange(1024, dtype=np.float32) / 4.0 + 1.0) / 256.0)
 
 
@@ -115,8 +133,11 @@ class ViewMaker:
         self._chance = np.append(settings.phantom_share, (1 - settings.phantom_share) * real / real.sum())
         self._pool = ThreadPoolExecutor(threads)
 
-    def batch(self, step: int, n: int, px: int | None = None) -> np.ndarray:
-        """Normalised views float32 (2 n, px, px, 3), first one of every place, then the other."""
+    def batch(self, step: int, n: int, px: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Normalised views float32 (2 n, px, px, 3), first one of every place, then the other; and their statistics.
+
+        The statistics (2 n, 63) are those of the encoder ``colour-statistics``, of the views' pixels as bytes.
+        """
         s, px = self.settings, px or self.settings.px
         rng = np.random.default_rng([self.seed, step])
         source = rng.choice(len(self._chance), n, p=self._chance)
@@ -124,6 +145,7 @@ class ViewMaker:
             [self._rows[k][int(u * len(self._rows[k]))] for k, u in zip(source, rng.random(n), strict=True)]
         )
         out = np.empty((2 * n, px, px, 3), np.float32)
+        statistics = np.zeros((2 * n, len(COLOUR_FEATURES) + len(TEXTURE_FEATURES)))
         want = np.exp(rng.uniform(math.log(s.mpp_low), math.log(s.mpp_high), n))
         jobs = []
         for i in range(n):
@@ -159,9 +181,11 @@ class ViewMaker:
                 if blur[row] > 0:
                     near = np.exp(-0.5 * (np.arange(3) / blur[row]) ** 2)
                     _blur(out[row], (near / (near[0] + 2 * near[1:].sum())).astype(np.float32))
+                grey = np.rint((out[row] * std + mean) * 255).astype(np.uint8)
+                _describe(grey, statistics[row])
 
         list(self._pool.map(work, [jobs[k::4] for k in range(4)]))
-        return out
+        return out, statistics.astype(np.float32)
 
     def _look(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mixing and shift of the optical densities, and white."""
