@@ -14,6 +14,7 @@ from napari_batchfx.cli import (
     diagnosis,
     encoders,
     importing,
+    metrics,
     preparing,
     samples,
     slides,
@@ -61,6 +62,7 @@ for _room in (
     diagnosis,
     demo,
     tissue,
+    metrics,
 ):
     _room.register(app)
 

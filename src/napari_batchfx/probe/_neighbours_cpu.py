@@ -1,6 +1,6 @@
 """The neighbour search on a processor: the product in numpy, lists kept and measured by compiled code.
 
-The compiled pieces are serial and release the GIL; the caller spreads rows over its own threads, because numba's portable
+The compiled pieces are serial and release the GIL; rows are spread over threads here, since numba's portable
 threading layer may not be entered from two Python threads at once.
 """
 

@@ -25,6 +25,7 @@ def pcr(
     *,
     label: str | None = "label",
     group: Group = "slide",
+    beside: bool = True,
 ) -> MetricResult:
     """Share of the variance of the leading principal components that the batch explains, 0 to 1.
 
@@ -41,6 +42,8 @@ def pcr(
         Components, the strongest first; no more than there are features.
     label, group : str
         Columns for ``retention``.
+    beside : bool
+        Whether to measure ``retention`` too.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def pcr(
     if n_components < 1:
         raise ProbeError("At least 1 component is needed.")
     tiles = read_tiles(table, None, batch, None, unit_length=False)
-    retention, minded = retention_beside(table, label, group)
+    retention, minded = retention_beside(table, label, group) if beside else (None, [])
     if reason := tiles.trouble():
         return undefined(reason, tiles.support, retention)
     between, total = _variances(tiles.x, tiles.batch, n_components)

@@ -252,8 +252,8 @@ def index_from(tiles: Tiles, counted: Counted, n_bootstrap: int, seed: int, how:
     warnings = list(tiles.notes)
     if best >= min(counted.cells):
         warnings.append(
-            f"k is {best}, and the smallest class in a {tiles.batch_column} has {min(counted.cells)} tiles: "
-            "its neighbours have to be others; take a smaller k."
+            f"k is {best}, and the smallest class in a {tiles.batch_column} has only {min(counted.cells)} "
+            "of them: its neighbours have to be others; take a smaller k."
         )
     if telling.mean() < 0.5:
         warnings.append(

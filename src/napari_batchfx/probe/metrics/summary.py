@@ -127,7 +127,7 @@ def measure_job(
     out |= yield from _mixing_metrics(plain, perplexity, retention, minded, device)
 
     def beside(found: MetricResult) -> MetricResult:
-        if found.retention is None and retention is not None:
+        if found.retention is None and retention is not None and not np.isnan(found.value):
             return MetricResult(
                 found.value, found.support, found.warnings + minded, None, found.per_tile, None, retention
             )
@@ -136,7 +136,7 @@ def measure_job(
     steps: dict[str, Callable[[], MetricResult]] = {
         "kbet": lambda: kbet(table, label, batch, group, device=device, beside=False),
         "batch_asw": lambda: batch_asw(table, label, batch, group, seed=seed, beside=False),
-        "pcr": lambda: pcr(table, batch, label=None),
+        "pcr": lambda: pcr(table, batch, beside=False),
     }
     for name, step in steps.items():
         yield Progress(len(out), 0, "measuring how batches mix")

@@ -1,0 +1,95 @@
+"""Features in one file and their columns in another, as other programs leave them: a table out of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_batchfx.errors import FeatureError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["FEATURE_FILES", "read_features_with_columns"]
+
+FEATURE_FILES = (".npy", ".npz", ".csv", ".tsv", ".h5", ".hdf5")
+_NAMES = ("features", "feats", "embeddings", "X")
+
+
+def read_features_with_columns(features: Path, columns: Path) -> AnnData:
+    """A table of features (.npy, .npz, .csv, .tsv, .h5) and the columns of a CSV, row by row."""
+    import anndata
+    import pandas as pd
+
+    for path in (features, columns):
+        if not path.is_file():
+            raise FeatureError(f"{path.name}: there is no such file.")
+    x = _features(features)
+    try:
+        separator = "\t" if columns.suffix.lower() == ".tsv" else ","
+        obs = pd.read_csv(columns, sep=separator, dtype=str, keep_default_na=True)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise FeatureError(
+            f"{columns.name}: can't be read as a CSV with a line of names at its top."
+        ) from error
+    if len(obs) != len(x):
+        raise FeatureError(
+            f"{features.name} has {len(x):,} rows and {columns.name} {len(obs):,}; a row of one must be "
+            "a row of the other, in the same order."
+        )
+    obs.index = pd.Index([str(i) for i in range(len(obs))])
+    return anndata.AnnData(x, obs=obs)
+
+
+def _features(path: Path) -> NDArray[np.float32]:
+    kind = path.suffix.lower()
+    if kind not in FEATURE_FILES:
+        raise FeatureError(f"{path.name}: features are read from {', '.join(FEATURE_FILES)}.")
+    try:
+        read = {".csv": _text, ".tsv": _text, ".h5": _hdf5, ".hdf5": _hdf5}.get(kind, _numpy)
+        x: NDArray[np.float32] = np.asarray(read(path), dtype=np.float32)
+    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+        raise FeatureError(f"{path.name}: holds no table of numbers, or it is damaged.") from error
+    if x.ndim == 3 and len(x) == 1:
+        x = x[0]
+    if x.ndim != 2 or not x.size:
+        raise FeatureError(
+            f"{path.name}: has the shape {x.shape}; a row a tile and a column a feature is needed."
+        )
+    return x
+
+
+def _text(path: Path) -> Any:
+    import pandas as pd
+
+    frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+    if str(frame.columns[0]).startswith("Unnamed"):  # the row numbers that pandas writes
+        frame = frame.iloc[:, 1:]
+    return frame.to_numpy()
+
+
+def _numpy(path: Path) -> Any:
+    found = np.load(path, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return found
+    with found:
+        return found[_pick(list(found))]
+
+
+def _hdf5(path: Path) -> Any:
+    import h5py  # type: ignore[import-untyped]  # has no types
+
+    with h5py.File(path) as file:
+        return file[_pick(list(file))][()]
+
+
+def _pick(names: list[str]) -> str:
+    for name in _NAMES:
+        if name in names:
+            return name
+    if len(names) == 1:
+        return names[0]
+    raise KeyError(f"none of {', '.join(_NAMES)}")
