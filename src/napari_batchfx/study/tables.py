@@ -68,6 +68,9 @@ def make_study_table(
             place = recipe.place(entry)
             grid, array = place.grid, place.array
             cells = np.asarray(array.done_cells(), dtype=np.int64).reshape(-1, 2)
+            cells = cells[array.has(cells)]  # those damaged on the disk are left out, and said once
+            for sentence in array.damage_said():
+                study.report_problem(entry.name, sentence)
             if which == "tissue" and len(cells):
                 cells = cells[grid.tissue[cells[:, 0], cells[:, 1]] >= recipe.settings.min_tissue]
             if not len(cells):
