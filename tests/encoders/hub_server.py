@@ -34,12 +34,14 @@ class HubServer:
     is set in ``faults``: ``{"model.safetensors": [fault, ...]}``, one fault a request, where a fault is a
     number (the connection is cut after so many bytes), ``"503"``, ``"damage"`` (one byte is another),
     ``"whole"`` (Range is ignored), ``("pause", bytes, event)`` (waits in the middle for the event) or a
-    function that is called in the middle.
+    function that is called in the middle. ``heads`` is the same for questions before a download: ``"429"``,
+    ``("pause", event)``, ``"portal"`` (the page of a hotel's network), ``("etag", value)``.
     """
 
     def __init__(self, repositories, gated=(), cards=None):
         self.repositories, self.gated, self.requests = repositories, set(gated), []
         self.faults, self.ranges, self.leaked = {}, [], []
+        self.heads, self.proxied, self.retry_after = {}, [], ""
         self.cards = cards or {}
         hub = self
 
@@ -54,6 +56,9 @@ class HubServer:
 
             def answer(self, body):
                 hub.requests.append((self.command, self.path))
+                if self.path.startswith("http://"):  # asked as a proxy is
+                    hub.proxied.append(self.path)
+                    self.path = "/" + self.path.split("/", 3)[3]
                 parts = self.path.split("?")[0].strip("/").split("/")
                 if parts[0] == "cdn":
                     if "Authorization" in self.headers:
@@ -82,17 +87,34 @@ class HubServer:
                 if name not in files:
                     return self.fail(404, "EntryNotFound", "Entry not found")
                 content = files[name]
+                tag = etag(name, content)
+                if not body and hub.heads.get(name):
+                    fault = hub.heads[name].pop(0)
+                    if fault == "portal":
+                        return self.portal()
+                    if fault[0] == "pause":
+                        fault[1].wait(20)
+                    elif fault[0] == "etag":
+                        tag = fault[1]
+                    else:
+                        return self.fail(int(fault), "", "Busy", hub.retry_after)
                 if not name.endswith(LARGE):
-                    return self.send(content, name, body)
+                    return self.send(content, name, body, tag)
                 self.send_response(302)
                 self.send_header("Location", f"{hub.cdn}/cdn/{repo}/{name}")
-                self.send_header("X-Linked-ETag", f'"{etag(name, content)}"')
+                self.send_header("X-Linked-ETag", f'"{tag}"')
                 self.send_header("X-Linked-Size", str(len(content)))
                 self.send_header("X-Repo-Commit", COMMIT)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def send(self, content, name, body):
+            def portal(self):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def send(self, content, name, body, tag=None):
                 fault = None
                 if body and hub.faults.get(name):
                     fault = hub.faults[name].pop(0)
@@ -102,19 +124,27 @@ class HubServer:
                     hub.ranges.append(wanted)
                 if wanted.startswith("bytes=") and fault != "whole":
                     start = int(wanted.removeprefix("bytes=").rstrip("-"))
-                if fault == "503":
-                    return self.fail(503, "", "Busy")
+                if fault in ("429", "500", "503"):
+                    return self.fail(int(fault), "", "Busy", hub.retry_after)
+                if fault == "portal":
+                    return self.portal()
                 self.send_response(206 if start else 200)
                 if start:
                     self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-                self.send_header("Content-Length", str(len(content) - start))
-                self.send_header("ETag", f'"{etag(name, content)}"')
+                if fault == "endless":
+                    self.send_header("Connection", "close")
+                else:
+                    self.send_header("Content-Length", str(len(content) - start))
+                self.send_header("ETag", f'"{tag or etag(name, content)}"')
                 self.send_header("X-Repo-Commit", COMMIT)
                 self.end_headers()
                 if not body:
                     return
                 if fault == "damage":
                     content = content[:-1] + bytes([content[-1] ^ 1])
+                if fault == "endless":
+                    while True:  # until the other side hangs up
+                        self.wfile.write(bytes(65536))
                 if isinstance(fault, int):
                     self.wfile.write(content[start : start + fault])
                     self.wfile.flush()
@@ -139,8 +169,10 @@ class HubServer:
                 except OSError:  # the other side has gone, which some tests are about
                     self.close_connection = True
 
-            def fail(self, status, code, message):
+            def fail(self, status, code, message, retry_after=""):
                 self.send_response(status)
+                if retry_after:
+                    self.send_header("Retry-After", retry_after)
                 self.send_header("X-Error-Code", code)
                 self.send_header("X-Error-Message", message)
                 self.send_header("X-Repo-Commit", COMMIT)

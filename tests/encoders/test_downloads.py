@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from huggingface_hub import HfFileMetadata
 
-from napari_batchfx.encoders import EncoderSpec, describe, download, downloading
+from napari_batchfx.encoders import EncoderSpec, describe, download, downloading, streaming
 from napari_batchfx.encoders.hub import ask, fetch, fetch_job, is_cached
 from napari_batchfx.encoders.making import make
 from napari_batchfx.encoders.weights import from_hub_job
@@ -79,7 +79,7 @@ def test_progress_counts_bytes_and_the_file_is_filed_where_every_program_finds_i
     assert steps[0].done == 0
     assert steps[-1].done == steps[-1].total == len(WEIGHTS)
     assert [s.done for s in steps] == sorted(s.done for s in steps)
-    assert len(steps) >= len(WEIGHTS) // downloading.CHUNK
+    assert len(steps) >= len(WEIGHTS) // streaming.CHUNK
     assert steps[-1].text().startswith("downloading Tiny: 2 of 2 MB, ")
     assert hub.ranges == [""]
     assert hf_hub_download("org/tiny", FILE) == str(path)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import queue
+import re
 import shutil
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +13,25 @@ from typing import Any
 from napari_batchfx.encoders.hub_errors import (
     checksum_error,
     cut_error,
+    disk_error,
     disk_full_error,
     explained,
-    is_disk_full,
+    harmless,
+    no_hub_error,
+    retry_after,
+    status_of,
     unreachable_error,
 )
+from napari_batchfx.encoders.streaming import STEP_S, Broken, answered, polled
 from napari_batchfx.jobs import Job, Progress
 
-__all__ = ["DownloadProgress", "download_job"]
+__all__ = ["DownloadProgress", "download_job", "facts_job"]
 
-CHUNK = 256 * 1024  # bytes between two chances to stop
-TIMEOUT_S = 10.0
 ATTEMPTS = 4  # in a row without a single new byte
 WAIT_S = 1.0
-STEP_S = 0.05
+PATIENCE_S = 60.0  # a hub that wants a longer pause is left alone
+UNSAID = 20_000_000  # bytes of a file whose size the hub doesn't say; weights never come so
+_BUSY = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,54 @@ class DownloadProgress(Progress):
             if left is not None and self.done < self.total:
                 line += f", {left:,.0f} s left" if left < 90 else f", {left / 60:,.0f} min left"
         return line
+
+
+def facts_job(url: str, repo: str, revision: str, shown: str) -> Job[Any]:
+    """Size and checksum of a file, from the hub; asked again where the hub is busy just now.
+
+    Yields
+    ------
+    DownloadProgress
+
+    Returns
+    -------
+    huggingface_hub.HfFileMetadata or None
+        None if the repository has no such file.
+
+    Raises
+    ------
+    EncoderError
+        One sentence: refused, not found, busy, unreachable, or no hub at all.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            # without the half minute of retries that the hub's own download makes without a network
+            facts = yield from answered(
+                lambda: get_hf_file_metadata(url), DownloadProgress(0, 0, f"asking the hub for {shown}")
+            )
+        except errors.EntryNotFoundError:
+            return None
+        except Exception as error:  # noqa: BLE001 - the HTTP library raises many kinds: all become one sentence
+            pause = retry_after(error) or WAIT_S * attempt
+            if status_of(error) not in _BUSY or attempt == ATTEMPTS or pause > PATIENCE_S:
+                raise explained(error, shown, repo, revision) from harmless(error)
+            yield from _pause(pause, DownloadProgress(0, 0, f"the hub is busy, asking again for {shown}"))
+            continue
+        # the ETag becomes a file's name: a hotel's or a firewall's page has none, an evil one a path
+        if not facts.commit_hash or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(facts.etag or "")):
+            raise no_hub_error(shown, repo)
+        return facts
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _pause(seconds: float, meanwhile: DownloadProgress) -> Job[None]:
+    """Wait in steps, so that stopping doesn't wait."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        yield meanwhile
+        time.sleep(STEP_S)
 
 
 def download_job(url: str, facts: Any, repo: str, filename: str, revision: str, shown: str) -> Job[Path]:
@@ -108,13 +158,22 @@ def download_job(url: str, facts: Any, repo: str, filename: str, revision: str, 
                 yield from _fill(blob, url, facts, filename, shown, repo, what)
         finally:
             lock.release()
-        return _filed(repo, filename, revision, shown)
-    except OSError as error:
-        if is_disk_full(error):
-            part = _part(blob)
-            arrived = part.stat().st_size if part.is_file() else 0
-            raise disk_full_error(shown, max(0, (facts.size or 0) - arrived), cache) from error
-        raise unreachable_error(shown, repo, error) from error
+        size = blob.stat().st_size
+        return (
+            yield from answered(
+                lambda: _filed(repo, filename, revision, shown), DownloadProgress(size, size, what)
+            )
+        )
+    except OSError as error:  # of the disk: those of the network are explained where they arise
+        raise disk_error(shown, error, _missing(blob, int(facts.size or 0)), cache) from error
+
+
+def _missing(blob: Path, total: int) -> int:
+    """Bytes that are still to come."""
+    try:
+        return max(0, total - _part(blob).stat().st_size)
+    except OSError:  # no file yet, or no folder for it
+        return total
 
 
 def _filed(repo: str, filename: str, revision: str, shown: str) -> Path:
@@ -124,9 +183,9 @@ def _filed(repo: str, filename: str, revision: str, shown: str) -> Path:
     try:
         return Path(hf_hub_download(repo, filename, revision=revision or None))
     except Exception as error:
-        if isinstance(error, OSError) and is_disk_full(error):
+        if isinstance(error, OSError) and error.errno:
             raise
-        raise explained(error, shown, repo, revision) from error
+        raise explained(error, shown, repo, revision) from harmless(error)
 
 
 def _part(blob: Path) -> Path:
@@ -151,9 +210,9 @@ def _fill(blob: Path, url: str, facts: Any, filename: str, shown: str, repo: str
     last: Exception | None = None
     yield DownloadProgress(done, total, what)
     while done < total or not part.is_file():
-        before = done
+        before, pause = done, 0.0
         try:
-            for chunk, whole in _polled(url, done):
+            for chunk, whole in polled(url, done):
                 if not chunk:  # nothing has come just now: a chance to stop
                     yield DownloadProgress(done, total, what)
                     continue
@@ -164,112 +223,34 @@ def _fill(blob: Path, url: str, facts: Any, filename: str, shown: str, repo: str
                     file.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
+                if done > (total or UNSAID):
+                    break  # more than there can be: thrown away below
                 seconds = time.perf_counter() - began
                 yield DownloadProgress(
                     done, total, what, rate=(done - first) / seconds if seconds > 0 else None
                 )
-            if not total:
+            if not total or done > total:
                 break
-        except _Broken as broken:
-            last = broken.cause
-            if broken.cause is not None and broken.status not in (None, 408, 429, 500, 502, 503, 504):
-                raise explained(broken.cause, shown, repo) from broken.cause
+        except Broken as broken:
+            last, pause = broken.cause, retry_after(broken.cause)
+            if last is not None and (broken.status not in (None, *_BUSY) or pause > PATIENCE_S):
+                raise explained(last, shown, repo) from harmless(last)
         if done >= total:
             break
         fruitless = 0 if done > before else fruitless + 1
         if fruitless >= ATTEMPTS:
+            if last is not None and status_of(last) == 429:
+                raise explained(last, shown, repo) from harmless(last)
             raise cut_error(shown, done, total) if done else unreachable_error(shown, repo, last)
-        until = time.monotonic() + WAIT_S * max(1, fruitless)
-        while time.monotonic() < until:  # in steps, so that stopping doesn't wait
-            yield DownloadProgress(done, total, f"{what}, the connection broke, trying again")
-            time.sleep(STEP_S)
+        yield from _pause(
+            pause or WAIT_S * max(1, fruitless),
+            DownloadProgress(done, total, f"{what}, the connection broke, trying again"),
+        )
     part.touch()  # a file of no bytes
-    if (total and done != total) or not digest.fits():
+    if (total and done != total) or done > (total or UNSAID) or not digest.fits():
         part.unlink(missing_ok=True)
         raise checksum_error(shown, filename)
     part.replace(blob)
-
-
-class _Broken(Exception):
-    """A request that didn't bring all it should."""
-
-    def __init__(self, cause: Exception | None = None, status: int | None = None) -> None:
-        super().__init__(str(cause))
-        self.cause, self.status = cause, status
-
-
-def _polled(url: str, start: int) -> Iterator[tuple[bytes, bool]]:
-    """:func:`_stream` from a thread, with an empty chunk wherever nothing comes for a moment.
-
-    A line that has gone dead is only noticed after ten seconds; whoever stops the download needn't wait so
-    long. The thread is gone at the latest then.
-    """
-    waiting: queue.Queue[tuple[bytes, bool] | Exception | None] = queue.Queue(maxsize=8)
-    stop = threading.Event()
-
-    def put(item: tuple[bytes, bool] | Exception | None) -> None:
-        while not stop.is_set():
-            try:
-                return waiting.put(item, timeout=STEP_S)
-            except queue.Full:
-                continue
-
-    def read() -> None:
-        try:
-            for item in _stream(url, start):
-                put(item)
-                if stop.is_set():
-                    return
-            put(None)
-        except Exception as error:  # noqa: BLE001 - raised again where the chunks are taken
-            put(error)
-
-    threading.Thread(target=read, name="download", daemon=True).start()
-    try:
-        while True:
-            try:
-                item = waiting.get(timeout=STEP_S)
-            except queue.Empty:
-                yield b"", False
-                continue
-            if item is None:
-                return
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stop.set()
-
-
-def _stream(url: str, start: int) -> Iterator[tuple[bytes, bool]]:
-    """Chunks from byte ``start``, and whether the server began at 0 in spite of it (first chunk only)."""
-    import requests
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, but not marked
-
-    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    try:
-        # requests leaves the token out where the hub redirects to another host
-        with requests.get(
-            url, headers=headers, stream=True, timeout=TIMEOUT_S, verify=_certificates()
-        ) as response:
-            response.raise_for_status()
-            whole = start > 0 and response.status_code != 206
-            for chunk in response.iter_content(CHUNK):
-                yield chunk, whole
-                whole = False
-    except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        raise _Broken(error, status) from error
-    except requests.RequestException as error:
-        raise _Broken(error) from error
-
-
-def _certificates() -> str | bool:
-    """The certificates that the hub's library trusts, where requests isn't told its own."""
-    own = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return True if own else os.environ.get("SSL_CERT_FILE") or True
 
 
 class _Digest:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_batchfx.encoders.checkpoints import INDEX, pieces
-from napari_batchfx.encoders.downloading import download_job
-from napari_batchfx.encoders.hub_errors import explained, offline_error
+from napari_batchfx.encoders.downloading import download_job, facts_job
+from napari_batchfx.encoders.hub_errors import explained, harmless, offline_error, refuse_settings
 from napari_batchfx.errors import EncoderError
 from napari_batchfx.jobs import Job, run
 
@@ -88,19 +88,19 @@ def fetch_job(hub_id: str, filename: str, *, title: str = "") -> Job[Path | None
     cached = cached_file(hub_id, filename)
     if cached is not None:
         return cached
-    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants, errors, hf_hub_url
 
     repo, _, revision = hub_id.partition("@")
     if constants.HF_HUB_OFFLINE:
         raise offline_error(shown, repo)
+    refuse_settings(shown)
     try:
         url = hf_hub_url(repo, filename, revision=revision or None)
-        # asked once, without the half minute of retries that the hub's own download makes without a network
-        facts = get_hf_file_metadata(url)
-    except errors.EntryNotFoundError:
-        return None
-    except Exception as error:  # the HTTP library raises many kinds: all become one sentence
+    except errors.HFValidationError as error:
         raise explained(error, shown, repo, revision) from error
+    facts = yield from facts_job(url, repo, revision, shown)
+    if facts is None:
+        return None
     return (yield from download_job(url, facts, repo, filename, revision, shown))
 
 
@@ -118,10 +118,11 @@ def ask(hub_id: str, title: str = "", weights_file: str = "") -> HubFacts:
     shown = title or hub_id
     if constants.HF_HUB_OFFLINE:
         raise offline_error(shown, repo)
+    refuse_settings(shown)
     try:
         info = HfApi().model_info(repo, revision=revision or None, files_metadata=True, timeout=10)
-    except Exception as error:  # the HTTP library raises many kinds: all become one sentence
-        raise explained(error, shown, repo, revision) from error
+    except Exception as error:  # noqa: BLE001 - the HTTP library raises many kinds: all become one sentence
+        raise explained(error, shown, repo, revision) from harmless(error)
     sizes = {s.rfilename: s.size for s in info.siblings or []}
     wanted = (weights_file,) if weights_file else WEIGHT_FILES
     found = [sizes[name] for name in wanted if sizes.get(name)]
