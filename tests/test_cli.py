@@ -647,3 +647,64 @@ def test_prepare_makes_and_deletes_small_levels(tmp_path, monkeypatch):
     assert done.exit_code != 0
     assert "none.tif" in done.output
     assert "prepared in all: 0.0 MB" in done.output
+
+
+def test_tile_says_what_the_model_saw(command, small_study, tmp_path):
+    from PIL import Image
+
+    from napari_batchfx.study import Study, saw
+    from napari_batchfx.study.seen_tile import PROVENANCE_CHUNK
+
+    assert "choose a slide with --slide; there are A, B" in command("tile", small_study, 1, 2).stderr
+    png = tmp_path / "tile.png"
+    found = command("tile", small_study, 1, 2, "--slide", "B", "--out", png)
+    assert found.exit_code == 0, found.stderr
+    with Study.open(small_study) as study:
+        tile = saw(study, "B", (1, 2))
+    assert found.stdout.strip() == tile.text()
+    assert "row 1, column 2" in found.stdout
+    assert "slide: B" not in found.stdout
+    assert "slide: B" in command("tile", small_study, 1, 2, "--slide", "B", "--names").stdout
+    with Image.open(png) as picture:
+        assert json.loads(picture.text[PROVENANCE_CHUNK]) == tile.to_dict()
+        pixels = np.asarray(picture)
+    assert (pixels[12 : 12 + 64, 12 : 12 + 64] == tile.as_read).all()
+
+
+def test_tile_of_a_file_with_choices_of_its_own(command, slides):
+    chosen = ("--tile-px", 64, "--tile-mpp", 0.4, "--normalizer", "reinhard", "--json")
+    found = command("tile", slides[0], 0, 1, *chosen)
+    assert found.exit_code == 0, found.stderr
+    said = json.loads(found.stdout)
+    assert said["cell"] == [0, 1]
+    assert said["bounds_um"] == pytest.approx([0, 25.6, 25.6, 51.2])
+    assert said["provenance"]["stain"] == "Reinhard, strength 1"
+    assert said["provenance"]["read from"].endswith("resampled to 0.4 µm/px (0.8 to 1)")
+    assert not said["stored"]
+
+
+def test_tile_changes_no_study(command, small_study):
+    def content():
+        return {p: p.read_bytes() for p in small_study.rglob("*") if p.is_file()}
+
+    assert command("tile", small_study, 0, 0, "--slide", "A").exit_code == 0  # an empty store is made
+    before = content()
+    found = command(
+        "tile", small_study, 0, 0, "--slide", "A", "--encoder", "colour-statistics", "--tile-px", 48
+    )
+    assert found.exit_code == 0, found.stderr
+    assert content() == before
+
+
+def test_what_tile_can_t_show_is_one_sentence(command, small_study, slides, tmp_path):
+    for arguments in (
+        (small_study, 99, 0, "--slide", "A"),
+        (small_study, 0, 0, "--slide", "nobody"),
+        (slides[0], 0, 0, "--out", tmp_path / "no" / "where.png"),
+        (slides[0], 0, 0, "--encoder", "no-such-encoder"),
+        (tmp_path / "nothing.svs", 0, 0),
+    ):
+        found = command("tile", *arguments)
+        assert found.exit_code == 1
+        assert one_sentence(found.stderr)
+    assert command("tile", slides[0], 0, 0, "--normalizer", "magic").exit_code == 2

@@ -21,6 +21,7 @@ from napari_batchfx.cli import (
     store,
     studies,
     tables,
+    tile,
     tissue,
 )
 from napari_batchfx.cli._app import app, set_debug
@@ -62,6 +63,7 @@ for _room in (
     diagnosis,
     demo,
     tissue,
+    tile,
     metrics,
 ):
     _room.register(app)

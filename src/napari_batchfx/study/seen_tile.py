@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,19 @@ class SeenTile:
         lines += [f"{name}: {text}" for name, text in self.facts(with_names=with_names).items()]
         return "\n".join([*lines, *(f"note: {warning}" for warning in self.warnings)])
 
+    def to_dict(self, *, with_names: bool = False) -> dict[str, Any]:
+        """Everything but the pixels, as plain values for JSON."""
+        return {
+            "cell": list(self.cell),
+            "bounds_um": list(self.bounds_um),
+            "stored": self.stored,
+            "damaged": self.damaged,
+            "values": {name: value for name, value in self.values.items() if np.isfinite(value)},
+            "words": self.words,
+            "provenance": self.facts(with_names=with_names),
+            "warnings": list(self.warnings),
+        }
+
     def picture(self) -> Image:
         """The stages side by side, pixel for pixel, each with its name and size under it."""
         from PIL import Image, ImageDraw, ImageFont
@@ -157,18 +170,9 @@ class SeenTile:
         path = path if path.suffix else path.with_suffix(".png")
         if path.suffix.lower() != ".png":
             raise StudyError(f"{path.name}: the picture is written as PNG; give it a name ending in .png.")
-        said = {
-            "cell": list(self.cell),
-            "bounds_um": list(self.bounds_um),
-            "stored": self.stored,
-            "values": {name: value for name, value in self.values.items() if np.isfinite(value)},
-            "words": self.words,
-            "provenance": self.facts(with_names=with_names),
-            "warnings": list(self.warnings),
-        }
         info = PngInfo()
         info.add_itxt("Title", "What the model saw")
-        info.add_itxt(PROVENANCE_CHUNK, json.dumps(said, ensure_ascii=False))
+        info.add_itxt(PROVENANCE_CHUNK, json.dumps(self.to_dict(with_names=with_names), ensure_ascii=False))
         try:
             self.picture().save(path, pnginfo=info, optimize=True)
         except OSError as error:
