@@ -38,7 +38,8 @@ class Lanes:
     """Threads that run an encoder, each on a batch of its own; close them when done.
 
     Two batches on two cores are quicker than one batch on both: no layer waits for the slower core, and a
-    core that decodes tiles meanwhile holds up nobody. On a GPU two lanes keep it busy while one of them copies.
+    core that decodes tiles meanwhile holds up nobody. On a GPU two lanes keep it busy while one of them
+    copies.
 
     Parameters
     ----------

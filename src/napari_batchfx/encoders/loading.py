@@ -31,6 +31,7 @@ def load(
     mpp: float | None = None,
     threads: int | str | None = None,
     seed: int = 0,
+    compile: bool = False,
 ) -> Encoder:
     """Load an encoder.
 
@@ -45,7 +46,8 @@ def load(
     device : str
         ``"auto"`` (a CUDA GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     precision : str
-        ``"auto"`` (fp32 on the CPU, fp16 on CUDA), ``"fp32"``, ``"fp16"``, ``"bf16"``.
+        ``"fp32"``, ``"fp16"``, ``"bf16"``; ``"auto"`` takes half precision where it is fast and was measured to
+        leave the vectors as they are (:mod:`~napari_batchfx.encoders.precision`), else fp32.
     pretrained : bool
         False makes a timm model with random weights, for tests and demonstrations; name and key say so.
     assembly : {"pooled", "cls", "cls+mean", "mean"}, optional
@@ -56,6 +58,9 @@ def load(
         CPU threads; ``"leave-one"`` keeps a core for the viewer.
     seed : int
         Seed of random weights.
+    compile : bool
+        Run a timm model through ``torch.compile``: minutes the first time, faster after that on some machines.
+        Where it fails the model runs as it is, with a note in ``warnings``.
 
     Returns
     -------
@@ -81,6 +86,7 @@ def load(
             mpp=mpp,
             threads=threads,
             seed=seed,
+            compile=compile,
         )
     )
 
@@ -95,6 +101,7 @@ def load_job(
     mpp: float | None = None,
     threads: int | str | None = None,
     seed: int = 0,
+    compile: bool = False,
 ) -> Job[Encoder]:
     """:func:`load` as a job: progress in bytes while the weights download, and a way to stop.
 
@@ -141,6 +148,7 @@ def load_job(
         "assembly": assembly,
         "mpp": mpp,
         "threads": count,
+        "compile": compile,
     }
     if not pretrained:
         return _random(text, seed, options)

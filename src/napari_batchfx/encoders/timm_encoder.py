@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_batchfx.encoders.base import Encoder, EncoderMemoryError
+from napari_batchfx.encoders.folding import fold_batch_norm
 from napari_batchfx.encoders.lanes import Lanes, own_torch_threads
 from napari_batchfx.encoders.model_input import ModelInput
-from napari_batchfx.encoders.precision import candidates, check_precision
+from napari_batchfx.encoders.precision import candidates, check_precision, tissue_like
 from napari_batchfx.errors import EncoderError
 
 __all__ = ["ASSEMBLIES", "TimmEncoder"]
@@ -100,12 +101,10 @@ class TimmEncoder(Encoder):
         self._size = sum(p.numel() for p in model.parameters())
         self._input = ModelInput(self.input_px, self.mean, self.std, self.interpolation, device)
         self._model = model.to(device)
-        if _is_convolutional(model):
-            import torch
-
-            self._model = self._model.to(memory_format=torch.channels_last)
         if device == "cpu":
             self.most_at_once = CPU_PIECE
+        if _is_convolutional(model):
+            self._suit_convolutions()
         self.dim = self._measure()
         built = getattr(model, "model", model) if kind == "transformers" else model
         setup = json.dumps(
@@ -117,6 +116,17 @@ class TimmEncoder(Encoder):
         self.key = f"{kind}/{identity}/{weights}/{self.precision}/{assembly}/{config_hash}"
         if compile:
             self._compile()
+
+    def _suit_convolutions(self) -> None:
+        """Channels innermost; on a CPU the batch normalisation goes into the convolutions, too."""
+        import torch
+
+        self._model = self._model.to(memory_format=torch.channels_last)
+        if self.device == "cpu" and self.assembly == "pooled":
+            with suppress(
+                RuntimeError, TypeError
+            ):  # what doesn't run says so when its first tile goes through
+                self._model = fold_batch_norm(self._model, self._input.batch(tissue_like(2, self.input_px)))
 
     def _settle_precision(self, asked: str, identity: str) -> None:
         """Choose the precision where it is left to us; say where the one that was asked for changes much."""
