@@ -46,8 +46,8 @@ def load(
     device : str
         ``"auto"`` (a CUDA GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     precision : str
-        ``"fp32"``, ``"fp16"``, ``"bf16"``; ``"auto"`` takes half precision where it is fast and was measured to
-        leave the vectors as they are (:mod:`~napari_batchfx.encoders.precision`), else fp32.
+        ``"fp32"``, ``"fp16"``, ``"bf16"``; ``"auto"`` takes half precision where it is fast and was measured
+        to leave the vectors as they are (:mod:`~napari_batchfx.encoders.precision`), else fp32.
     pretrained : bool
         False makes a timm model with random weights, for tests and demonstrations; name and key say so.
     assembly : {"pooled", "cls", "cls+mean", "mean"}, optional
@@ -59,8 +59,8 @@ def load(
     seed : int
         Seed of random weights.
     compile : bool
-        Run a timm model through ``torch.compile``: minutes the first time, faster after that on some machines.
-        Where it fails the model runs as it is, with a note in ``warnings``.
+        Run a timm model through ``torch.compile``: minutes the first time, faster after that on some
+        machines. Where it fails the model runs as it is, with a note in ``warnings``.
 
     Returns
     -------
