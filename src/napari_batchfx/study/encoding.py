@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,34 +14,18 @@ from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.problems import Problem
-from napari_batchfx.study.recipe import Place, Recipe
+from napari_batchfx.study.recipe import Recipe
+from napari_batchfx.study.slide_work import EncodedTiles, SlideWork
 
 if TYPE_CHECKING:
     from napari_batchfx.study.bench import Bench
 
-__all__ = ["EncodeOutcome", "EncodedTiles", "encode_job"]
+__all__ = ["BLOCK", "WAIT_S", "EncodeOutcome", "EncodedTiles", "encode_job", "outcome_of"]
 
-_BLOCK = 1024
-
-
-@dataclass(frozen=True)
-class EncodedTiles:
-    """Tiles of one slide that were just encoded.
-
-    Parameters
-    ----------
-    slide : str
-        Name in the study.
-    fingerprint : str
-        The slide's content.
-    cells : array (k, 2), int
-    features : array (k, dim), float32
-    """
-
-    slide: str
-    fingerprint: str
-    cells: NDArray[np.int64]
-    features: NDArray[np.float32]
+#: Stored tiles that are read at a time.
+BLOCK = 1024
+#: How often, in seconds, a job looks whether another has stored what it was at.
+WAIT_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -78,22 +63,6 @@ class EncodeOutcome:
         ]
 
 
-@dataclass
-class _Plan:
-    """One slide's share of an encode job."""
-
-    entry: SlideEntry
-    place: Place
-    stored: NDArray[np.int64]
-    todo: NDArray[np.int64]
-    #: Known to be damaged from an earlier reading: not read again.
-    n_damaged: int
-
-    @property
-    def total(self) -> int:
-        return len(self.stored) + len(self.todo)
-
-
 def encode_job(
     study: Bench, entries: Sequence[SlideEntry], cells: Mapping[str, NDArray[np.integer[Any]]] | None
 ) -> Job[EncodeOutcome]:
@@ -102,83 +71,97 @@ def encode_job(
         raise StudyError(f"{study.name}: there is no slide to encode; add one.")
     recipe = yield from Recipe.job(study)
     problems: list[Problem] = []
-    plans: list[_Plan] = []
+    works: list[SlideWork] = []
     asked = [entry for entry in entries if cells is None or entry.name in cells]
     for done, entry in enumerate(asked):
         yield Progress(done, len(asked), f"looking at {entry.name}", "slides")
         try:
-            plans.append(_plan(recipe, entry, None if cells is None else cells[entry.name]))
+            works.append(_work(recipe, entry, None if cells is None else cells[entry.name]))
         except (BatchfxError, OSError) as error:
             problems.append(study.report_problem(entry.name, error))
-    total, before, encoded = sum(plan.total for plan in plans), 0, 0
-    damaged: dict[str, int] = {}
-    finished: list[str] = []
-    for plan in plans:
+    filled: list[SlideWork] = []
+    total = sum(work.total for work in works)
+    # One slide after the other: what is done can be worked with, and its pixels and features stay together.
+    for index, work in enumerate(works):
+        before = sum(other.total for other in works[:index])
         try:
             # Cells that were named are shown at once; of whole slides the store alone is read.
-            stored = yield from _fill(plan, recipe, before, total, show=cells is not None)
-            encoded += stored
-            if lost := plan.n_damaged + len(plan.todo) - stored:
-                damaged[plan.entry.name] = lost
-            finished.append(plan.entry.name)
+            for step in _fill(work, recipe, show=cells is not None):
+                yield replace(step, done=before + step.done, total=total)
+            filled.append(work)
         except (BatchfxError, OSError) as error:
-            problems.append(study.report_problem(plan.entry.name, error))
-        before += plan.total
-    kept = sum(len(plan.stored) for plan in plans)
-    return EncodeOutcome(encoded, kept, tuple(finished), tuple(problems), sum(damaged.values()), damaged)
+            problems.append(study.report_problem(work.entry.name, error))
+        finally:
+            work.claim.drop()
+    return outcome_of(works, filled, problems)
 
 
-def _plan(recipe: Recipe, entry: SlideEntry, wanted: NDArray[np.integer[Any]] | None) -> _Plan:
-    from napari_batchfx.tiles import damaged_tiles
+def outcome_of(
+    works: Sequence[SlideWork], finished: Sequence[SlideWork], problems: Sequence[Problem]
+) -> EncodeOutcome:
+    """What became of the work on several slides."""
+    damaged = {work.entry.name: work.n_damaged for work in finished if work.n_damaged}
+    return EncodeOutcome(
+        sum(work.n_encoded for work in works),
+        sum(len(work.stored) + work.n_found for work in works),
+        tuple(work.entry.name for work in finished),
+        tuple(problems),
+        sum(damaged.values()),
+        damaged,
+    )
+
+
+def _work(recipe: Recipe, entry: SlideEntry, wanted: NDArray[np.integer[Any]] | None) -> SlideWork:
+    from napari_batchfx.tiles import block_order
 
     place = recipe.place(entry)
-    cells = place.grid.cells(recipe.settings.min_tissue) if wanted is None else wanted
-    cells = np.asarray(cells, dtype=np.int64).reshape(-1, 2)
-    if wanted is None and not len(cells):
+    if wanted is not None:
+        return SlideWork(entry, place, wanted)
+    cells = place.grid.cells(recipe.settings.min_tissue)
+    if not len(cells):
         raise StudyError(
             f"{entry.name}: no tile has {recipe.settings.min_tissue:.0%} tissue; "
             "lower the least share of tissue."
         )
-    there = np.asarray(place.array.has(cells), dtype=bool)
-    todo = cells[~there]
-    damaged = damaged_tiles(place.grid, todo)
-    return _Plan(entry, place, cells[there], todo[~damaged], int(damaged.sum()))
+    return SlideWork(entry, place, block_order(cells))
 
 
-def _fill(plan: _Plan, recipe: Recipe, before: int, total: int, *, show: bool) -> Job[int]:
+def _fill(work: SlideWork, recipe: Recipe, *, show: bool) -> Job[None]:
     """Encode what a slide lacks and store it batch by batch; its tiles are yielded with the slide's name."""
     from napari_batchfx.encoders import encode
-    from napari_batchfx.features import whole_tiles
 
-    entry, place, what = plan.entry, plan.place, f"encoding {plan.entry.name}"
-    # What is there was read in the colours, and at the pixel size, that the place names: the slide may have
-    # others by now.
-    place.grid.check_slide()
-    for start in range(0, len(plan.stored), _BLOCK if show else max(1, len(plan.stored))):
-        block = plan.stored[start : start + _BLOCK]
-        tiles = EncodedTiles(entry.name, entry.fingerprint, block, place.array.read(block)) if show else None
-        yield Progress(before + start + len(block), total, what, partial=tiles)
-    before += len(plan.stored)
-    stored = 0
-    if not len(plan.todo):
-        return stored
-    job = encode(
-        place.grid,
-        recipe.encoder,
-        plan.todo,
-        normalizer=place.transform,
-        batch_size=recipe.settings.batch_size,
-    )
-    try:
-        for step in job:
-            batch, partial = step.partial, None
-            if batch is not None:
-                place.grid.check_slide()
-                batch = whole_tiles(place.grid, batch)
-                place.array.append(batch.cells, batch.features)
-                stored += len(batch.cells)
-                partial = EncodedTiles(entry.name, entry.fingerprint, batch.cells, batch.features)
-            yield Progress(before + step.done, total, what, step.unit, step.rate, partial)
-    finally:
-        job.close()
-    return stored
+    what = f"encoding {work.entry.name}"
+    work.place.grid.check_slide()
+    for start in range(0, len(work.stored), BLOCK if show else max(1, len(work.stored))):
+        block = work.stored[start : start + BLOCK] if show else work.stored
+        yield Progress(start + len(block), 0, what, partial=work.read(block) if show else None)
+    while not work.is_done:
+        todo = work.take()
+        if found := work.found():
+            yield Progress(work.done, 0, what, partial=found)
+        if not len(todo):
+            if not work.is_done:
+                time.sleep(WAIT_S)
+                yield Progress(work.done, 0, f"waiting for tiles of {work.entry.name} that are under way")
+            continue
+        job = encode(
+            work.place.grid,
+            recipe.encoder,
+            todo,
+            normalizer=work.place.transform,
+            batch_size=recipe.settings.batch_size,
+        )
+        try:
+            while True:
+                work.claim.is_busy = True
+                try:
+                    step = next(job)
+                finally:
+                    work.claim.is_busy = False
+                    work.claim.touch()
+                tiles = None if step.partial is None else work.keep(step.partial)
+                yield Progress(work.done, 0, what, step.unit, step.rate, tiles)
+        except StopIteration:
+            continue
+        finally:
+            job.close()

@@ -1,27 +1,25 @@
-"""Encoding with a picture of it: the first principal component of every tile, as the tiles come."""
+"""The picture of encoded tiles that a viewer shows: the first principal component of every tile."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_batchfx.errors import BatchfxError
-from napari_batchfx.jobs import Job, Progress
-from napari_batchfx.study.encoding import EncodedTiles, EncodeOutcome
-from napari_batchfx.study.tables import feature_array
+from napari_batchfx.study.axis import SAMPLE, Axis
+from napari_batchfx.study.slide_work import EncodedTiles
 
 if TYPE_CHECKING:
-    from napari_batchfx.study.bench import Bench
-    from napari_batchfx.study.entries import SlideEntry
+    from napari_batchfx.study.live_view import Look
     from napari_batchfx.tiles import TileGrid, TileMap
 
-__all__ = ["EncodedMap", "MappedTiles", "component_maps", "encode_map_job", "view_cells"]
+_Axis, _SAMPLE = Axis, SAMPLE
 
-_SAMPLE = 512
+__all__ = ["MappedTiles", "Overview", "SlideMap", "blank_map", "tissue_cells"]
+
 _DESCRIPTION = (
     "First principal component of the feature vectors of all encoded tiles (standardised features; unit: "
     "standard deviations). It shows where tiles look different to the encoder; it is no measurement of "
@@ -39,173 +37,140 @@ class MappedTiles:
         The slide's content.
     cells : array (k, 2), int
     values : array (k,), float32
-    blank : TileMap
-        A map of the slide's grid without values.
     """
 
     fingerprint: str
     cells: NDArray[np.int64]
     values: NDArray[np.float32]
-    blank: TileMap
-
-
-@dataclass(frozen=True)
-class EncodedMap:
-    """What :func:`encode_map_job` returns: the outcome, and a map for every slide that has encoded tiles.
-
-    Parameters
-    ----------
-    outcome : EncodeOutcome
-    maps : dict of str to TileMap
-        By fingerprint.
-    """
-
-    outcome: EncodeOutcome
-    maps: dict[str, TileMap]
 
 
 @dataclass
-class _Axis:
-    """First principal axis of standardised features, fitted on a sample that grows with the tiles seen."""
+class SlideMap:
+    """A slide's map, the grid it lies on, and its tiles that the axis was fitted on.
 
-    rows: list[NDArray[np.float32]] = field(default_factory=list)
-    seen: int = 0
-    fitted_on: int = 0
-    mean: Any = None
-    scale: Any = None
-    axis: Any = None
-    spread: float = 1.0
+    Parameters
+    ----------
+    grid : TileGrid
+    tiles : TileMap
+    sampled : list of (array (k, 2), array (k, dim))
+        Cells and features.
+    is_complete : bool
+        Whether everything that was stored is on the map.
+    """
 
-    def add(self, features: NDArray[np.float32]) -> None:
-        if self.seen < _SAMPLE:
-            self.rows.append(features[: _SAMPLE - self.seen])
-            self.seen += len(self.rows[-1])
-        # Refitted when the sample has doubled: early pictures settle, and the cost stays small.
-        if self.axis is None or self.seen >= 2 * self.fitted_on:
-            self.fit(np.concatenate(self.rows))
-
-    def fit(self, sample: NDArray[np.float32]) -> None:
-        rows = np.asarray(sample, dtype=np.float64)
-        rows = rows[np.isfinite(rows).all(axis=1)]
-        if len(rows) < 2:
-            return
-        self.mean, scale = rows.mean(axis=0), rows.std(axis=0)
-        self.scale = np.where(scale > 0, scale, 1.0)
-        z = (rows - self.mean) / self.scale
-        axis = np.linalg.svd(z, full_matrices=False)[2][0]
-        self.axis = axis * (1.0 if axis[np.abs(axis).argmax()] > 0 else -1.0)
-        self.spread = float((z @ self.axis).std()) or 1.0
-        self.fitted_on = len(rows)
-
-    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.axis is None:
-            return np.zeros(len(features), dtype=np.float32)
-        z = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
-        values: NDArray[np.float32] = (z @ self.axis / self.spread).astype(np.float32)
-        return values
+    grid: TileGrid
+    tiles: TileMap
+    sampled: list[tuple[NDArray[np.int64], NDArray[np.float32]]]
+    is_complete: bool = False
 
 
-def view_cells(
-    study: Bench, entry: SlideEntry, box_um: tuple[float, float, float, float], centre_um: tuple[float, float]
+class Overview:
+    """The picture of encoded tiles that a viewer shows, kept from job to job: one axis, one map a slide.
+
+    Jobs add tiles in their thread and the window takes the maps that changed; a job that was cancelled before
+    its last tiles were drawn loses none.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._axis = Axis()
+        self._slides: dict[str, SlideMap] = {}
+        self._changed: set[str] = set()
+
+    def add(self, tiles: EncodedTiles, grid: TileGrid) -> MappedTiles:
+        """Put tiles of a slide into its map; where the axis moves with them, its sample moves along."""
+        name, cells, features = tiles.fingerprint, tiles.cells, tiles.features
+        with self._lock:
+            slide = self._slide(name, grid)
+            room = SAMPLE - self._axis.seen
+            if room > 0 and len(cells):
+                slide.sampled.append((cells[:room], features[:room]))
+            if self._axis.add(features):
+                for other, its in self._slides.items():
+                    for where, rows in its.sampled:
+                        its.tiles.set(where, self._axis.scores(rows))
+                        self._changed.add(other)
+            values = self._axis.scores(features)
+            slide.tiles.set(cells, values)
+            self._changed.add(name)
+            return MappedTiles(name, cells, values)
+
+    def replace(self, slides: dict[str, SlideMap], axis: Axis) -> None:
+        """Take other maps instead, and the axis they were made with for what comes."""
+        with self._lock:
+            self._axis, self._slides = axis, dict(slides)
+            self._changed |= set(slides)
+
+    def lacks(self, fingerprint: str, grid: TileGrid, cells: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which cells (n, 2) have no value in the slide's map, bool (n,)."""
+        with self._lock:
+            slide = self._slides.get(fingerprint)
+            if slide is None or not _fits(slide.grid, grid):
+                return np.ones(len(cells), dtype=bool)
+            missing: NDArray[np.bool_] = np.isnan(slide.tiles.values[cells[:, 0], cells[:, 1]])
+            return missing
+
+    def covers(self, look: Look, min_tissue: float) -> bool:
+        """Whether all tissue seen of a slide has its value; never waits for tissue to be found."""
+        slide = self._slides.get(look.entry.fingerprint)
+        if slide is None or not slide.grid.is_current:
+            return False
+        if min_tissue > 0 and "tissue" not in vars(slide.grid):
+            return False
+        cells = tissue_cells(slide.grid, look.box_um, min_tissue)
+        return not self.lacks(look.entry.fingerprint, slide.grid, cells).any()
+
+    def is_complete(self, fingerprint: str, grid: TileGrid) -> bool:
+        """Whether everything that was stored of a slide is on its map."""
+        slide = self._slides.get(fingerprint)
+        return slide is not None and slide.is_complete and _fits(slide.grid, grid)
+
+    def set_complete(self, fingerprint: str) -> None:
+        """Note that all that is stored of a slide is on its map; what comes now is added as it comes."""
+        with self._lock:
+            if fingerprint in self._slides:
+                self._slides[fingerprint].is_complete = True
+
+    def take_changed(self) -> dict[str, TileMap]:
+        """Copies of the maps that changed since the last time, by fingerprint."""
+        with self._lock:
+            changed, self._changed = self._changed, set()
+            maps = {name: self._slides[name].tiles for name in changed if name in self._slides}
+            return {name: replace(tiles, values=tiles.values.copy()) for name, tiles in maps.items()}
+
+    def show_again(self) -> None:
+        """Have every map taken again."""
+        with self._lock:
+            self._changed |= set(self._slides)
+
+    def forget(self, fingerprint: str) -> None:
+        """Drop a slide's tiles: they are others now."""
+        with self._lock:
+            self._slides.pop(fingerprint, None)
+            self._changed.discard(fingerprint)
+
+    def _slide(self, fingerprint: str, grid: TileGrid) -> SlideMap:
+        slide = self._slides.get(fingerprint)
+        if slide is None or not _fits(slide.grid, grid):
+            slide = self._slides[fingerprint] = SlideMap(grid, blank_map(grid), [])
+        slide.grid = grid  # of the same places; its tissue may be another
+        return slide
+
+
+def _fits(one: TileGrid, other: TileGrid) -> bool:
+    return one.key == other.key and one.shape == other.shape
+
+
+def tissue_cells(
+    grid: TileGrid, box_um: tuple[float, float, float, float], min_tissue: float
 ) -> NDArray[np.int64]:
-    """Tissue cells of a slide in a box, from its centre out.
-
-    Parameters
-    ----------
-    study : Study
-    entry : SlideEntry
-    box_um : (y0, x0, y1, x1)
-        In the slide's micrometres.
-    centre_um : (y, x)
-        Where to begin.
-
-    Returns
-    -------
-    array (n, 2), int
-    """
-    from napari_batchfx.tiles import nearest_first
-
-    grid = study.grid(entry)
+    """Cells with their centre in a box (y0, x0, y1, x1, micrometres) and that share of tissue, row by row."""
     cells = np.asarray(grid.cells_in_box(*box_um), dtype=np.int64).reshape(-1, 2)
-    cells = cells[grid.tissue[cells[:, 0], cells[:, 1]] >= study.settings.encode.min_tissue]
-    return np.asarray(nearest_first(cells, centre_um, grid), dtype=np.int64).reshape(-1, 2)
+    return cells if min_tissue <= 0 else cells[grid.tissue[cells[:, 0], cells[:, 1]] >= min_tissue]
 
 
-def encode_map_job(
-    study: Bench,
-    slides: Sequence[SlideEntry | str],
-    cells: Mapping[str, NDArray[np.integer[Any]]] | None = None,
-) -> Job[EncodedMap]:
-    """Encode tiles (as :meth:`Study.encode_job`) and say for each what is shown of it.
-
-    Parameters
-    ----------
-    study : Study
-    slides : sequence of SlideEntry or str
-    cells : mapping of str to array (n, 2), optional
-        Cells a slide, in the order wanted; all tissue otherwise.
-
-    Returns
-    -------
-    Job
-        Yields ``Progress(partial=MappedTiles)`` and returns an :class:`EncodedMap`.
-    """
-    axis = _Axis()
-    blanks: dict[str, TileMap] = {}
-    job = study.encode_job(slides, cells)
-    try:
-        while True:
-            progress = next(job)
-            tiles = progress.partial
-            if isinstance(tiles, EncodedTiles):
-                axis.add(tiles.features)
-                if tiles.fingerprint not in blanks:
-                    blanks[tiles.fingerprint] = _blank(study.grid(tiles.slide))
-                mapped = MappedTiles(
-                    tiles.fingerprint, tiles.cells, axis.scores(tiles.features), blanks[tiles.fingerprint]
-                )
-                progress = replace(progress, partial=mapped)
-            yield progress
-    except StopIteration as stop:
-        outcome: EncodeOutcome = stop.value
-    finally:
-        job.close()
-    yield Progress(0, 0, "drawing the map")
-    return EncodedMap(outcome, component_maps(study))
-
-
-def component_maps(study: Bench) -> dict[str, TileMap]:
-    """First principal component of every encoded tile, one scale for all slides, by fingerprint."""
-    sources = []
-    for entry in study.slides:
-        try:
-            grid = study.grid(entry)
-            array = feature_array(study, entry, grid, study.encode_transform(entry))
-            done = np.asarray(array.done_cells(), dtype=np.int64).reshape(-1, 2)
-            if len(done):
-                sources.append((entry, grid, array, done))
-        except (BatchfxError, OSError) as error:
-            study.report_problem(entry.name, error)
-    if not sources:
-        return {}
-    rng = np.random.default_rng(0)
-    share = max(8, _SAMPLE // len(sources))
-    axis = _Axis()
-    picks = [done[np.sort(rng.permutation(len(done))[:share])] for *_, done in sources]
-    axis.fit(
-        np.concatenate([array.read(pick) for (_, _, array, _), pick in zip(sources, picks, strict=True)])
-    )
-    maps = {}
-    for entry, grid, array, done in sources:
-        tile_map = _blank(grid)
-        for start in range(0, len(done), 4096):
-            block = done[start : start + 4096]
-            tile_map.set(block, axis.scores(array.read(block)))
-        maps[entry.fingerprint] = tile_map
-    return maps
-
-
-def _blank(grid: TileGrid) -> TileMap:
+def blank_map(grid: TileGrid) -> TileMap:
+    """A map of encoded tiles without values."""
     from napari_batchfx.tiles import TileMap
 
     empty = np.empty((0, 2), dtype=np.int64)

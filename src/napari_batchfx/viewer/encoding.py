@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
+from napari_batchfx.study.live_view import LiveView, Look
 from napari_batchfx.viewer import regions, seam
+from napari_batchfx.viewer.motion import Motion
+from napari_batchfx.viewer.painting import Painter
 
 if TYPE_CHECKING:
     from napari_batchfx.jobs import Job
@@ -16,9 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoding"]
 
-_SETTLE_MS = 150
-"""How long the view must rest before a live job starts."""
-_PAINT_MS = 100
+_GLANCE_MS = 40
+"""While the view moves, how often it is looked up whether the store has tiles of it."""
+_TELL_MS = 1000
+"""How often, at most, the other docks hear of new features while live goes on."""
+_BREATH_S = 0.15
+"""How long other jobs wait between two batches while the view moves."""
 
 
 class Encoding(QObject):
@@ -31,35 +39,40 @@ class Encoding(QObject):
     """
 
     changed = Signal()  # started, stopped, or live switched
+    _look_soon = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.session = session
         self.job = session.new_job()
         self.live = False
-        self._is_view_job = False
-        self._is_loading = False
-        self._view_moved = False
-        self._announce = False
+        self.painter = Painter(session)
+        self.motion = Motion(session.viewer, self)
+        self._view: LiveView | None = None  # of the job that works for the view, while there is one
+        self._pace: Any = None
         self._scope: set[str] = set()
-        self._maps: dict[str, Any] = {}
-        self._dirty: set[str] = set()
-        self._settle = QTimer(self)
-        self._settle.setSingleShot(True)
-        self._settle.setInterval(_SETTLE_MS)
-        self._settle.timeout.connect(self._view_rested)
-        self._paint = QTimer(self)
-        self._paint.setSingleShot(True)
-        self._paint.setInterval(_PAINT_MS)
-        self._paint.timeout.connect(self._paint_dirty)
-        self._disconnect = seam.on_view_changed(session.viewer, self._on_view)
+        self._told: set[str] = set()
+        self._said = (False, False)
+        self._glanced = 0.0
+        self._glance = _single_shot(self, self._on_glance)
+        # A posted event is served before the canvas is drawn anew, and a timer after it.
+        self._look_soon.connect(self._on_glance, Qt.ConnectionType.QueuedConnection)
+        self._tell = _single_shot(self, self._tell_docks)
+        self.motion.moved.connect(self._on_moved)
+        self.motion.rested.connect(self._on_rested)
         self.job.progressed.connect(self._on_progress)
-        self.job.succeeded.connect(self._on_done)
         self.job.ended.connect(self._on_ended)
         session.slide_hidden.connect(self._on_slide_hidden)
+        session.layers_changed.connect(self._on_layers)
         session.study_changed.connect(self._forget)
         session.settings_changed.connect(self._forget)
         session.slide_altered.connect(self._on_slide_altered)
+        seam.on_window_closed(session.viewer, self._close)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether tiles are encoded, or will be as soon as the view shows some."""
+        return self.live or self.job.is_running
 
     # ------------------------------------------------------------------ what to encode
 
@@ -68,19 +81,20 @@ class Encoding(QObject):
         self.live = on
         if on:
             self.session.allow_overlays("encoded")
+            self._watch_layers()
             if not self.job.is_running:
                 self.encode_view()
-        elif self._is_view_job:
-            self.job.cancel()
-        self.changed.emit()
+        elif self._view is not None:
+            self.cancel()
+        self._say_changed()
 
-    def encode_view(self, *, announce: bool = True) -> bool:
+    def encode_view(self) -> bool:
         """Encode the tissue on the canvas now; whether there is a slide to encode."""
-        self._announce = announce
-        wanted = self._visible()
-        if not wanted:
+        looks = self._looks()
+        if not looks:
             return False
-        self._start(lambda: self._view_job(wanted), [entry for entry, *_ in wanted], is_view=True)
+        self._announce()
+        self._start_view(looks, held=False)
         return True
 
     def encode_shapes(self) -> bool:
@@ -93,10 +107,10 @@ class Encoding(QObject):
             entry.name: [self.session.to_slide_um(entry, polygon) for polygon in polygons]
             for entry in entries
         }
-        study = self.session.study
+        study, overview = self.session.study, self.painter.overview
 
         def job() -> Job[Any]:
-            from napari_batchfx.study.overview import encode_map_job
+            from napari_batchfx.study.mapping import encode_map_job
 
             yield from study.encoder_job()  # the size of tiles may be its own
             cells = {}
@@ -106,28 +120,35 @@ class Encoding(QObject):
                 cells[entry.name] = (
                     np.unique(np.concatenate(inside), axis=0) if inside else np.empty((0, 2), int)
                 )
-            return (yield from encode_map_job(study, entries, cells))
+            return (yield from encode_map_job(study, entries, cells, overview))
 
-        self._start(job, entries, is_view=False)
+        self._announce()
+        self._start(self._gently(job()), entries)
         return True
 
     def encode_slides(self, entries: list[SlideEntry]) -> bool:
         """Encode all tissue of slides; whether there is a slide to encode."""
-        from napari_batchfx.study.overview import encode_map_job
+        from napari_batchfx.study.mapping import encode_map_job
 
         entries = [entry for entry in entries if self._has_mpp(entry)]
         if not entries:
             return False
-        self._start(lambda: encode_map_job(self.session.study, entries, None), entries, is_view=False)
+        job = encode_map_job(self.session.study, entries, None, self.painter.overview)
+        self._announce()
+        self._start(self._gently(job), entries)
         return True
 
     def cancel(self) -> None:
         """Stop; tiles that are done are kept."""
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()  # wakes a job that waits for the view to rest
         self.job.cancel()
+        self.painter.paint_later()  # the batch that was under way comes after this
 
     # ------------------------------------------------------------------ the view
 
-    def _visible(self) -> list[tuple[SlideEntry, tuple[float, float, float, float], tuple[float, float]]]:
+    def _looks(self) -> list[Look]:
         """Slides whose layer is visible and on the canvas: box and centre of the view in their own micrometres."""
         box = seam.view_box_um(self.session.viewer)
         if box is None:
@@ -144,102 +165,156 @@ class Encoding(QObject):
             height, width = self.session.study.open_slide(entry).extent_um
             if b1 > 0 and a1 > 0 and b0 < height and a0 < width:
                 centre = self.session.to_slide_um(entry, [[(y0 + y1) / 2, (x0 + x1) / 2]])[0]
-                found.append((entry, (b0, a0, b1, a1), (float(centre[0]), float(centre[1]))))
+                box_um = (float(b0), float(a0), float(b1), float(a1))
+                found.append(Look(entry, box_um, (float(centre[0]), float(centre[1]))))
         return found
 
-    def _view_job(self, wanted: list[Any]) -> Job[Any]:
-        from napari_batchfx.study.overview import encode_map_job, view_cells
-
-        study = self.session.study
-        # Grids, tissue and the encoder are made here, in the worker's thread: the window must not wait for them.
-        yield from study.encoder_job()
-        cells = {entry.name: view_cells(study, entry, box, centre) for entry, box, centre in wanted}
-        return (yield from encode_map_job(study, [entry for entry, *_ in wanted], cells))
-
-    def _on_view(self) -> None:
-        if self.live:
-            self._settle.start()
-
-    def _view_rested(self) -> None:
-        if not self.live or (self.job.is_running and not self._is_view_job):
-            return  # whole slides are under way: they will get here
-        if self.job.is_running and self._is_loading:
-            self._view_moved = (
-                True  # a download isn't begun again for every move; the tiles come when it is done
-            )
+    def _on_moved(self) -> None:
+        if self.session.is_closed:
+            self._close()
             return
-        self.encode_view(announce=False)
+        if self._view is not None:
+            self._view.hold()  # no tile of the view that is left is begun any more
+        if self.live and not self._glance.isActive():
+            since = 1000 * (time.monotonic() - self._glanced)
+            if since >= _GLANCE_MS:
+                self._glanced = time.monotonic()
+                self._look_soon.emit()
+            else:
+                self._glance.start(round(_GLANCE_MS - since))
+
+    def _on_glance(self) -> None:
+        """In the middle of a movement: what is stored is shown; nothing is computed."""
+        if self.motion.is_moving and not self.session.is_closed:
+            self._follow(held=True)
+
+    def _on_rested(self) -> None:
+        if self.session.is_closed:
+            self._close()
+        elif self.live:
+            self._follow(held=False)
+        elif self._view is not None:
+            self._view.hold(False)
+
+    def _follow(self, *, held: bool) -> None:
+        """Let the live job work for what is seen now; it is started where there is something to do."""
+        self._glanced = time.monotonic()
+        if self._view is None and self.job.is_running:
+            return  # whole slides are under way: they will get here
+        looks = self._looks()
+        if self._view is not None and self._view.aim(looks, held=held):
+            self._scope |= {look.entry.fingerprint for look in looks}
+            return
+        least = self.session.study.settings.encode.min_tissue
+        if not all(self.painter.overview.covers(look, least) for look in looks):
+            self._start_view(looks, held=held)
+
+    def _start_view(self, looks: list[Look], *, held: bool) -> None:
+        from napari_batchfx.study.live import Pace, live_job
+
+        view = LiveView()
+        view.aim(looks, held=held)
+        self._pace = self._pace or Pace()
+        job = live_job(self.session.study, view, self.painter.overview, self._pace)
+        self._start(job, [look.entry for look in looks], view)
+
+    def _gently(self, job: Job[Any]) -> Job[Any]:
+        """A job that leaves the processor to the drawing while the view moves, without stopping altogether."""
+        try:
+            while True:
+                yield next(job)
+                end = time.monotonic() + _BREATH_S
+                while self.motion.is_moving and time.monotonic() < end:
+                    time.sleep(0.02)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            job.close()
 
     # ------------------------------------------------------------------ results
 
-    def _start(self, job: Any, entries: list[SlideEntry], *, is_view: bool) -> None:
-        self.job.cancel()
-        self._is_view_job, self._is_loading, self._view_moved = is_view, False, False
+    def _start(self, job: Job[Any], entries: list[SlideEntry], view: LiveView | None = None) -> None:
+        self.cancel()
+        self._view = view
         self._scope = {entry.fingerprint for entry in entries}
-        if not is_view:
-            self._announce = True
-        if self._announce:
-            self.session.allow_overlays("encoded")
-        self.job.start(job(), "Encoding tiles")
-        self.changed.emit()
+        # napari's progress bar runs the event loop; one that comes and goes with every movement would flicker.
+        self.job.start(job, "Encoding tiles", bar=not (view is not None and self.live))
+        self._say_changed()
+
+    def _announce(self) -> None:
+        self.session.allow_overlays("encoded")
+        self.painter.announce()
 
     def _on_progress(self, progress: Any) -> None:
-        self._is_loading = progress.unit in ("bytes", "encoders")
-        if self._view_moved and not self._is_loading:
-            self.encode_view(announce=False)
-            return
-        tiles = progress.partial
-        if tiles is None:
-            return
-        tile_map = self._maps.get(tiles.fingerprint)
-        if tile_map is None or tile_map.values.shape != tiles.blank.values.shape:
-            tile_map = self._maps[tiles.fingerprint] = tiles.blank
-        tile_map.set(tiles.cells, tiles.values)
-        self._dirty.add(tiles.fingerprint)
-        if not self._paint.isActive():
-            self._paint.start()
-
-    def _paint_dirty(self) -> None:
-        dirty, self._dirty = self._dirty, set()
-        for entry in self.session.shown_slides():
-            if entry.fingerprint in dirty:
-                self.session.show_map(entry, "encoded", self._maps[entry.fingerprint], "encoded tiles")
-        if dirty and self._announce:
-            self._announce = False
-            self.session.show_only("encoded")
-
-    def _on_done(self, outcome: Any) -> None:
-        self._maps.update(outcome.maps)
-        self._dirty |= set(outcome.maps)
-        self._paint_dirty()
+        if progress.partial is not None and len(progress.partial.cells):
+            self._told.add(progress.partial.fingerprint)
+            self.painter.paint_soon()
 
     def _on_ended(self) -> None:
-        self._paint_dirty()
-        scope, self._scope = self._scope, set()
-        self._is_view_job = False
-        for fingerprint in scope:
+        self._view = None
+        self.painter.paint_now(thumbnails=True)
+        self._told |= self._scope if not self.live else set()
+        self._scope = set()
+        if self.live and not self._tell.isActive():
+            self._tell.start(_TELL_MS)
+        elif not self.live:
+            self._tell_docks()
+        self._say_changed()
+
+    def _tell_docks(self) -> None:
+        told, self._told = self._told, set()
+        if self.session.is_closed:
+            return
+        for fingerprint in told:
             self.session.features_changed.emit(fingerprint)
-        self.changed.emit()
+
+    def _say_changed(self) -> None:
+        """In live mode jobs come and go with every movement: the docks hear of what they show, not of each."""
+        now = (self.live, self.job.is_running)
+        if not (self.live and self._said[0]):
+            self.changed.emit()
+        self._said = now
 
     def _on_slide_hidden(self, fingerprint: str) -> None:
         """The slide's layer was deleted while its tiles are encoded: stop; what is done is kept."""
         if self.job.is_running and fingerprint in self._scope:
-            self.job.cancel()
+            self.cancel()
+
+    def _on_layers(self) -> None:
+        if self.live:
+            self._watch_layers()
+            self.motion.nudge()
+
+    def _watch_layers(self) -> None:
+        """A slide that is hidden leaves the view, and comes back when it is shown."""
+        for entry in self.session.shown_slides():
+            self.session.layer(entry, "slide").events.visible.connect(self._on_visible)
+
+    def _on_visible(self, _event: object = None) -> None:
+        if self.live:
+            self.motion.nudge()
 
     def _forget(self) -> None:
-        self.job.cancel()
-        self._maps.clear()
-        self._dirty.clear()
-        for entry in self.session.study.slides:
-            self.session.drop(entry, "encoded")
+        """Other settings, another study: what is on the canvas says nothing about them; live begins anew."""
+        self.cancel()
+        self.painter.forget()
+        self._pace = None
+        if self.live:
+            self.motion.nudge()
 
     def _on_slide_altered(self, fingerprint: str) -> None:
         """Values of the slide as it was must not mix with new ones; live goes on with it as it is now."""
-        self._maps.pop(fingerprint, None)
-        self._dirty.discard(fingerprint)
+        self.painter.overview.forget(fingerprint)
         self.session.features_changed.emit(fingerprint)
         if self.live:
-            self._settle.start()
+            self.motion.nudge()
+
+    def _close(self) -> None:
+        self.live = False
+        self.motion.stop()
+        for timer in (self._glance, self._tell):
+            timer.stop()
+        self.painter.stop()
 
     def _has_mpp(self, entry: SlideEntry) -> bool:
         from napari_batchfx.errors import BatchfxError
@@ -248,3 +323,10 @@ class Encoding(QObject):
             return self.session.study.open_slide(entry).mpp is not None
         except BatchfxError:
             return False
+
+
+def _single_shot(parent: QObject, slot: Callable[[], None]) -> QTimer:
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.timeout.connect(slot)
+    return timer

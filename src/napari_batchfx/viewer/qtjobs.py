@@ -62,8 +62,8 @@ class QtJob(QObject):
         """Whether a job is under way (and was not asked to stop)."""
         return self._worker is not None
 
-    def start(self, job: Job[Any], what: str = "") -> None:
-        """Run ``job`` in a thread."""
+    def start(self, job: Job[Any], what: str = "", *, bar: bool = True) -> None:
+        """Run ``job`` in a thread; ``bar`` says whether napari shows its progress, too."""
         self.cancel()
 
         stop = threading.Event()
@@ -85,7 +85,8 @@ class QtJob(QObject):
         worker.yielded.connect(self._on_progress)
         worker.returned.connect(self._on_returned)
         worker.errored.connect(self._on_errored)
-        self._open_bar(what)
+        if bar:
+            self._open_bar(what)
         worker.start()
 
     def cancel(self) -> None:

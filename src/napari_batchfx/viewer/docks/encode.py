@@ -42,7 +42,7 @@ class EncodeDock(Dock):
         self.encoding = encoding_for(self.session)
         self._last_rate = ""
         self._idle_text = ""
-        self._is_downloading = self._has_downloaded = False
+        self._is_downloading = self._has_downloaded = self._is_busy = False
         form = self.add_form()
         self.picker = EncoderPicker(self.session.new_job(), self)
         self.encoder = self.picker.box
@@ -59,7 +59,9 @@ class EncodeDock(Dock):
         grid = QGridLayout(rows)
         grid.setContentsMargins(0, 0, 0, 0)
         self.live = QCheckBox("live")
-        self.live.setToolTip("Follow the view: whenever it rests, its tissue is encoded from the centre out.")
+        self.live.setToolTip(
+            "Follow the view: stored tiles show at once, and whenever it rests the others are encoded from its centre out."
+        )
         for index, (key, text, tooltip) in enumerate(
             (
                 ("view", "Visible region", "The tissue on the canvas, from its centre out."),
@@ -188,7 +190,9 @@ class EncodeDock(Dock):
         """Enable what can work now and say what is missing."""
         running = self.encoding.job.is_running
         ready = bool(self.session.ready_slides())
-        self.row.set_running(running)
+        if self._is_busy != self.encoding.is_busy:  # the line under the button says what a job told last
+            self._is_busy = self.encoding.is_busy
+            self.row.set_running(self._is_busy)
         self.row.allow(ready, "Add a slide with a known pixel size first.")
         self.live.setEnabled(self.where.checkedId() == 0 and ready)
         if not ready and self.encoding.live:
@@ -205,7 +209,7 @@ class EncodeDock(Dock):
             self._say_idle("No slide to encode yet.")
         elif not ready:
             self._say_idle("The slide has no pixel size yet.")
-        elif not running and self.card.text in ("", self._idle_text):
+        elif not running and not self._is_busy and self.card.text in ("", self._idle_text):
             self._say_idle()
 
     def _say_idle(self, missing: str = "") -> None:
@@ -230,6 +234,9 @@ class EncodeDock(Dock):
     def _on_done(self, encoded: Any) -> None:
         outcome = encoded.outcome
         warnings = self._encoder_warnings()
+        if self.encoding.live and not outcome.problems:
+            self._say_rest(outcome)
+            return
         if outcome.problems:
             self.card.say(
                 str(outcome.problems[0]),
@@ -252,6 +259,20 @@ class EncodeDock(Dock):
                 kind="warn" if warnings else "good",
             )
 
+    def _say_rest(self, outcome: Any) -> None:
+        """In live mode the line under the button says what became of the view; the card stays as it is."""
+        n = outcome.tiles + outcome.kept
+        text = f"Live: all {n:,} tiles of this view are encoded." if n else "Live: no tissue in this view."
+        if outcome.damaged:
+            text += f" {outcome.damaged:,} are damaged in the file and left out."
+        self.row.bar.setRange(0, 1)
+        self.row.bar.setValue(1)
+        self.row.line.setText(text)
+        if warnings := self._encoder_warnings():
+            self.card.say(self._headline(), "\n".join(warnings), kind="warn")
+        elif self.card.text != self._headline():
+            self._say_idle()
+
     def _encoder_warnings(self) -> list[str]:
         encoder = self.session.study.loaded_encoder()
         return [] if encoder is None else [str(warning) for warning in encoder.warnings]
@@ -272,9 +293,10 @@ class EncodeDock(Dock):
         store = self.guarded(self.session.study.store)
         n_bytes = store.nbytes if store is not None else 0
         self.kept.setText(f"Kept: {_size(n_bytes)} in the study" if n_bytes else "Nothing kept yet.")
-        self.clear.setEnabled(bool(n_bytes) and not self.encoding.job.is_running)
+        self.clear.setEnabled(bool(n_bytes))
 
     def _clear(self) -> None:
+        self.encoding.cancel()
         self.session.study.store().clear()
         self.session.settings_changed.emit()
         self.card.say("Features deleted.")
