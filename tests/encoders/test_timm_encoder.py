@@ -210,13 +210,14 @@ def test_registry_rows_are_compared_with_the_model(tmp_path, model):
     from napari_batchfx.encoders.making import make as make_encoder
     from napari_batchfx.encoders.weights import from_folder
 
-    files = from_folder(save(model, tmp_path / "tiny"))
+    said = config_of(model)["pretrained_cfg"] | {"mean": [0.6, 0.5, 0.5]}
+    files = from_folder(save(model, tmp_path / "tiny", pretrained_cfg=said))
     options = {"device": "cpu", "precision": "auto", "assembly": None, "mpp": None, "threads": None}
     norm = ((0.7, 0.5, 0.5), (0.5, 0.5, 0.5))
     row = EncoderSpec("tiny", "Tiny", "org/tiny", 128, "cls+mean", 1, norm, "MIT", False, input_px=160)
     encoder = make_encoder(files, "Tiny", "org/tiny", row, options)
     assert encoder.dim == 128
-    assert encoder.mean == (0.5, 0.5, 0.5)
+    assert encoder.mean == (0.6, 0.5, 0.5)
     assert len(encoder.warnings) == 1
     assert "mean" in encoder.warnings[0]
     assert "0.7" in encoder.warnings[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from napari_batchfx.encoders.registry import EncoderSpec
@@ -12,7 +13,11 @@ __all__ = ["compare"]
 
 
 def compare(
-    spec: EncoderSpec, config: dict[str, Any], given: Mapping[str, Any], prefix_tokens: int
+    spec: EncoderSpec,
+    config: dict[str, Any],
+    given: Mapping[str, Any],
+    prefix_tokens: int,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[str]:
     """Warnings where the model's configuration and the registry differ; the registry fills its gaps.
 
@@ -27,6 +32,10 @@ def compare(
         What came with the weights.
     prefix_tokens : int
         Class and register tokens of the model.
+    defaults : mapping
+        mean and std that the library has for every model of this architecture. Where the weights came with
+        no more
+        than these, nobody has said anything of them, and the row counts.
 
     Raises
     ------
@@ -40,10 +49,19 @@ def compare(
             f"{spec.prefix_tokens} are expected; the weights are another model's."
         )
     notes = []
+    unsaid = bool(defaults) and all(_close(config[key], defaults[key]) for key in ("mean", "std"))
     for key, expected in (("mean", spec.norm[0]), ("std", spec.norm[1])):
         if given.get(key) is None:
             config[key] = expected
-        elif max(abs(a - b) for a, b in zip(config[key], expected, strict=True)) > 1e-3:
+        elif _close(config[key], expected):
+            continue
+        elif unsaid:
+            notes.append(
+                f"{spec.title}: the weights came with the {key} that timm has for the architecture "
+                f"({_numbers(config[key])}); the one that its authors publish ({_numbers(expected)}) is used."
+            )
+            config[key] = expected
+        else:
             notes.append(
                 f"{spec.title}: the {key} that came with the weights ({_numbers(config[key])}) differs from "
                 f"the published one ({_numbers(expected)}); the one with the weights is used."
@@ -65,6 +83,10 @@ def compare(
                 "published; tiles are resized."
             )
     return notes
+
+
+def _close(a: Any, b: Any) -> bool:
+    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1e-3
 
 
 def _numbers(values: Any) -> str:

@@ -59,7 +59,8 @@ def wrap(
     config, given = _data_config(built.model, files)
     notes = list(built.notes)
     if spec is not None:
-        notes += compare(spec, config, given, int(getattr(built.model, "num_prefix_tokens", 0)))
+        prefix = int(getattr(built.model, "num_prefix_tokens", 0))
+        notes += compare(spec, config, given, prefix, _defaults(files))
     device = building.pick_device(options["device"])
     try:
         encoder = TimmEncoder(
@@ -125,4 +126,19 @@ def _data_config(model: Any, files: ModelFiles | None) -> tuple[dict[str, Any], 
     import timm
 
     given = files.pretrained_cfg if files is not None else {}
-    return dict(timm.data.resolve_model_data_config(model)), given
+    config = dict(timm.data.resolve_model_data_config(model))
+    embed = getattr(model, "patch_embed", None)
+    if getattr(embed, "strict_img_size", False) and getattr(embed, "img_size", None):
+        # a size in the arguments counts more than one beside them: the network takes no other
+        config["input_size"] = (3, *embed.img_size)
+    return config, given
+
+
+def _defaults(files: ModelFiles | None) -> Mapping[str, Any]:
+    """Mean and sd that timm has for the architecture: beside weights they may say nothing of the weights."""
+    if files is None or files.library != "timm":
+        return {}
+    import timm
+
+    named = timm.models.get_pretrained_cfg(files.architecture)
+    return {"mean": named.mean, "std": named.std} if named is not None else {}
