@@ -128,6 +128,9 @@ def margins_from(
     defined = margin[np.isfinite(margin)]
     support = tiles.support | {"m": m, "scored": len(defined) / len(margin)}
     retention = retention_from(tiles, found.every)
+    if not len(defined) and complete.any():
+        reason = "Around every tile that has neighbours of both kinds there are only copies of itself."
+        return undefined(reason, support, retention)
     if not len(defined):
         reason = (
             f"No tile has {m} tiles of its class in other {tiles.batch_column}s and {m} of other classes in "
