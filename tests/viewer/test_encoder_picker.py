@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 from tests.encoders.hub_server import HubServer, tiny_model, use_hub
 from tests.viewer.conftest import tissue
 
-from napari_batchfx.encoders import available, downloading
+from napari_batchfx.encoders import available, downloading, streaming
 
 MODEL = "hf-hub:org/tiny"
 FILE = "model.safetensors"
@@ -26,7 +26,7 @@ def encode(bench):
 def hub(monkeypatch, tmp_path):
     server = HubServer({"org/tiny": tiny_model()})
     use_hub(monkeypatch, server.url, tmp_path / "hub-cache")
-    monkeypatch.setattr(downloading, "CHUNK", 64 * 1024)
+    monkeypatch.setattr(streaming, "CHUNK", 64 * 1024)
     monkeypatch.setattr(downloading, "WAIT_S", 0.02)
     yield server
     server.close()
@@ -81,6 +81,8 @@ def test_the_card_says_what_matters_before_it_is_downloaded(encode, hub):
 def test_chosen_and_typed_with_the_keyboard(encode, qtbot):
     box = encode.encoder
     box.setFocus()
+    qtbot.keyClick(box, Qt.Key.Key_Down)
+    assert chosen(encode) == "batchfx-mini"
     qtbot.keyClick(box, Qt.Key.Key_Down)
     assert chosen(encode) == "uni"
     assert "UNI" in encode.picker.card.text()
@@ -198,17 +200,61 @@ def test_moving_the_view_does_not_begin_a_download_again(bench, encode, hub, wai
     go = threading.Event()
     hub.faults[FILE] = [("pause", 300_000, go)]
     encode.live.setChecked(True)
-    wait(lambda: encode.encoding._is_loading and hub.ranges, 120)
+    wait(lambda: encode.encoding.job.is_running and hub.ranges, 120)
     for step in range(3):
         slides.session.viewer.camera.center = (0, 100 + 20 * step, 120)
         qtbot.wait(250)
-    assert encode.encoding._view_moved
     assert len(hub.ranges) == 1
     go.set()
     wait(lambda: slides.session.study.store().nbytes > 0, 120)
     wait(lambda: not encode.encoding.job.is_running, 120)
     assert len(hub.ranges) == 1
     encode.live.setChecked(False)
+
+
+def test_a_repository_that_is_typed_is_asked_for_at_the_hub(encode, hub, qtbot, wait):
+    hub.gated.add("org/tiny")
+    hub.cards["org/tiny"] = {"license": "mit"}
+    type_in(qtbot, encode.encoder, MODEL)
+    assert "to download" in encode.picker.card.text()  # at once, what is known without the hub
+    wait(lambda: "mit" in encode.picker.card.text())
+    text = encode.picker.card.text()
+    assert "accept its terms first" in text
+    assert "MB" in text
+    type_in(qtbot, encode.encoder, "hf-hub:org/none")
+    wait(lambda: "no model org/none" in encode.picker.card.text())
+    assert encode.encoder.isEnabled()
+
+
+def test_the_address_of_a_models_page(encode, hub, qtbot, wait):
+    type_in(qtbot, encode.encoder, "https://huggingface.co/org/tiny/tree/main")
+    assert chosen(encode) == MODEL
+    wait(lambda: not encode.picker._job.is_running)
+
+
+@pytest.mark.parametrize(
+    "text", ["hf-hub:", "hf-hub:a/b/c", "x" * 400, "https://example.org", "/no/such/file.pt", "🔬"]
+)
+def test_nonsense_is_answered_in_the_card(encode, qtbot, wait, text):
+    encode.encoder.lineEdit().setText(text)  # as pasted
+    qtbot.keyClick(encode.encoder.lineEdit(), Qt.Key.Key_Return)
+    wait(lambda: not encode.picker._job.is_running)
+    qtbot.wait(20)
+    said = encode.picker.card.text().replace("\u200b", "")
+    assert any(
+        part in said
+        for part in ("no hub name", "can't be the name", "no address", "no such file", "no encoder and")
+    )
+    widths = [encode.picker.card.minimumSizeHint().width(), encode.minimumSizeHint().width()]
+    assert max(widths) <= 300
+
+
+def test_what_the_loaded_encoder_warns_of(encode):
+    encode.picker.show_name("uni")
+    encode.picker.warn(["UNI: the mean that came with the weights differs from the published one."])
+    assert "Mind:</b> UNI: the mean that came" in encode.picker.card.text()
+    encode.picker.show_name("virchow2")
+    assert "Mind" not in encode.picker.card.text()
 
 
 def test_it_fits_a_narrow_dock(encode, qtbot):

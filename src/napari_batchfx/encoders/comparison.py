@@ -86,7 +86,7 @@ def compare(
 
 
 def _close(a: Any, b: Any) -> bool:
-    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1e-3
+    return all(abs(x - y) <= 1e-3 for x, y in zip(a, b, strict=True))
 
 
 def _numbers(values: Any) -> str:

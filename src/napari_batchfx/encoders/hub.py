@@ -11,7 +11,7 @@ from napari_batchfx.encoders.hub_errors import explained, harmless, offline_erro
 from napari_batchfx.errors import EncoderError
 from napari_batchfx.jobs import Job, run
 
-__all__ = ["WEIGHT_FILES", "HubFacts", "ask", "cached_file", "fetch", "fetch_job", "is_cached"]
+__all__ = ["WEIGHT_FILES", "HubFacts", "ask", "cached_file", "fetch", "fetch_job", "is_cached", "is_offline"]
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -23,6 +23,13 @@ class HubFacts:
     gated: bool
     licence: str
     size_bytes: int | None
+
+
+def is_offline() -> bool:
+    """Whether the user wants no network (``HF_HUB_OFFLINE``)."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def cached_file(hub_id: str, filename: str) -> Path | None:

@@ -127,7 +127,7 @@ def _data_config(model: Any, files: ModelFiles | None) -> tuple[dict[str, Any], 
 
     given = files.pretrained_cfg if files is not None else {}
     config = dict(timm.data.resolve_model_data_config(model))
-    embed = getattr(model, "patch_embed", None)
+    embed: Any = getattr(model, "patch_embed", None)
     if getattr(embed, "strict_img_size", False) and getattr(embed, "img_size", None):
         # a size in the arguments counts more than one beside them: the network takes no other
         config["input_size"] = (3, *embed.img_size)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import html
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Qt, Signal
@@ -47,6 +49,7 @@ class EncoderPicker(QObject):
         self._job = job
         self._name = ""
         self._shown: EncoderCard | None = None
+        self._warnings: tuple[str, tuple[str, ...]] = ("", ())
         self.box = choice()
         self.box.setEditable(True)
         self.box.setInsertPolicy(self.box.InsertPolicy.NoInsert)
@@ -94,6 +97,14 @@ class EncoderPicker(QObject):
         if self._shown is not None and not self._job.is_running:
             self._look_up()
 
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Say in the card what the loaded encoder warns of, such as a mean that isn't the published one."""
+        said = (self._name, tuple(str(warning) for warning in warnings))
+        if said != self._warnings:
+            self._warnings = said
+            if self._shown is not None:
+                self._on_card(self._shown)
+
     def _on_activated(self, index: int) -> None:
         action = self.box.itemData(index)
         if action in _ACTIONS:
@@ -105,7 +116,12 @@ class EncoderPicker(QObject):
         self._choose(self.name)
 
     def _on_edited(self) -> None:
-        self._choose(self.name)
+        from napari_batchfx.encoders.naming import plain_name
+
+        name = self.name
+        with contextlib.suppress(EncoderError):  # said in the card, where it is looked up
+            name = plain_name(name)  # the address of a model's page becomes the model's name
+        self._choose(name)
 
     def _choose(self, name: str) -> None:
         changed = name != self._name
@@ -144,16 +160,27 @@ class EncoderPicker(QObject):
     # ------------------------------------------------------------------ the card
 
     def _look_up(self) -> None:
-        """Show the card: at once for what is in the registry or on the hub, else when it was looked up."""
+        """Show the card: at once for what is in the registry, else when it was looked up, here or on the hub."""
         from napari_batchfx.encoders import describe
+        from napari_batchfx.encoders.hub import is_offline
 
         name = self._name
         self._job.cancel()
-        if self.box.findData(name) >= 0 or name.startswith(("hf-hub:", "hf_hub:")):
+        if self.box.findData(name) >= 0:
             self._on_card(describe(name))
             return
         self._shown = None
-        self._write([f"<b>{_plain(breakable(name))}</b>", "looking it up ..."])
+        if name.startswith(("hf-hub:", "hf_hub:")):
+            try:
+                card = describe(name)
+            except EncoderError as error:
+                self._on_no_card(error)
+                return
+            self._on_card(card)
+            if is_offline() or (card.cached and card.licence != "unknown"):
+                return
+        else:
+            self._write([f"<b>{_plain(breakable(name))}</b>", "looking it up ..."])
         self._job.start(_describe_job(name), "Looking up an encoder")
 
     def _on_card(self, card: EncoderCard) -> None:
@@ -179,6 +206,8 @@ class EncoderPicker(QObject):
             lines.append(f"needs <tt>{_plain(card.needs)}</tt>")
         if card.note:
             lines.append(f"<i>{_plain(card.note)}</i>")
+        if self._warnings[0] == self._name:
+            lines += [f"<b>Mind:</b> {_plain(warning)}" for warning in self._warnings[1]]
         if card.source.startswith("https://"):
             address = html.escape(card.source, quote=True)
             text = "Accept its terms, read its licence" if card.gated and card.loadable else "Its page"
@@ -198,10 +227,18 @@ class EncoderPicker(QObject):
 def _describe_job(name: str) -> Generator[Progress, None, EncoderCard]:
     from napari_batchfx.encoders import describe
     from napari_batchfx.encoders.llvm import keep_triton_out
+    from napari_batchfx.encoders.streaming import answered
 
-    yield Progress(0, 0, "looking up an encoder", "encoders")
+    step = Progress(0, 0, "looking up an encoder", "encoders")
+    yield step
     keep_triton_out()  # as before every first import of timm in a process with a window
-    return describe(name)
+    card = describe(name)
+    if not name.startswith(("hf-hub:", "hf_hub:")):
+        return card
+    try:
+        return (yield from answered(lambda: describe(name, ask_hub=True), step))
+    except EncoderError as error:  # what is known without the hub is still worth showing
+        return dataclasses.replace(card, note=str(error))
 
 
 def _joined(parts: list[str]) -> str:
