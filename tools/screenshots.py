@@ -144,6 +144,31 @@ class Walk:
         QTest.keyClick(canvas, Qt.Key.Key_Escape)
         self.pause(0.2)
 
+    def look_at(self, y: float, x: float) -> Any:
+        """Open "What the model saw" and click on a place of the tissue (first cell of the grid)."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+
+        from napari_batchfx.viewer import seam
+        from napari_batchfx.viewer.workbench import show_dock
+
+        show_dock(self.viewer, "tile")
+        _, panel = self.viewer.window.add_plugin_dock_widget("napari-batchfx", "What the model saw")
+        self.pause(0.5)
+        canvas = seam.canvas_widget(self.viewer)
+        y0, x0, y1, x1 = seam.view_box_um(self.viewer)
+        settings = seam.grid(self.viewer)
+        rows, columns = settings.actual_shape(self.viewer.layers) if settings.enabled else (1, 1)
+        point = QPoint(
+            round((x - x0) / (x1 - x0) * canvas.width() / columns),
+            round((y - y0) / (y1 - y0) * canvas.height() / rows),
+        )
+        QTest.mouseMove(canvas, point)
+        self.pause(0.1)
+        QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, point)
+        self.wait(lambda: panel.view.tile is not None and panel.view.tile.context is not None, 60)
+        return panel
+
     def picture(self, name: str) -> None:
         """Save the window as a small PNG."""
         self.viewer.window._qt_window.statusBar().clearMessage()
@@ -253,6 +278,10 @@ def walk_phantom(out: Path) -> None:
         walk.click(encode.row.button)
         walk.finish(encode)
         encode.more.collapse(animate=False)
+        if method is not None:
+            panel = walk.look_at(600, 640)
+            walk.picture("tile")
+            viewer.window.remove_dock_widget(panel)
         probe = walk.dock("probe")
         walk.click(probe.row.button)
         walk.finish(probe)

@@ -10,12 +10,13 @@ from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtWidgets import QAbstractButton, QScrollArea
 from tests.viewer.conftest import tissue
 
 from napari_batchfx.jobs import run
 from napari_batchfx.study import saw
 from napari_batchfx.study.seen_tile import PROVENANCE_CHUNK
+from napari_batchfx.tiles import TileMap
 from napari_batchfx.viewer import seam
 
 TILE_UM = 32.0
@@ -150,6 +151,27 @@ def test_only_while_the_panel_is_open(session, dock, viewer, wait, qtbot):
     assert dock.view.tile.cell == (1, 1)
 
 
+def test_closed_for_good_and_opened_again(session, viewer, wait, qtbot):
+    from napari_batchfx.viewer.workbench import show_dock
+
+    show_dock(viewer, "tile")
+    _, first = viewer.window.add_plugin_dock_widget("napari-batchfx", "What the model saw")
+    seam.fit_to(viewer, (0, 0, 256, 320))
+    qtbot.wait(50)
+    click(viewer, 1, 1)  # it is read while the panel goes
+    viewer.window.remove_dock_widget(first)
+    first.deleteLater()
+    del first
+    qtbot.wait(300)
+    click(viewer, 2, 2)
+    qtbot.wait(100)
+    show_dock(viewer, "tile")
+    _, second = viewer.window.add_plugin_dock_widget("napari-batchfx", "What the model saw")
+    click(viewer, 2, 3)
+    wait(lambda: settled(second, (2, 3)))
+    assert "Row 2, column 3" in second.card.text
+
+
 def test_arrow_keys_step_and_the_last_one_wins(session, dock, viewer, wait, qtbot):
     click(viewer, 3, 4)
     wait(lambda: settled(dock, (3, 4)))
@@ -244,6 +266,13 @@ def test_in_the_grid_it_is_the_slide_of_the_cell(session, bench, dock, viewer, w
         click(viewer, 4, 5, cell=row_col)
         wait(lambda name=name: settled(dock, (4, 5)) and dock.view.tile.slide == name)
         assert dock.view.frame.is_shown
+    first, second = session.study.slides
+    cursor = viewer.cursor.position
+    assert tuple(viewer.cursor.viewbox) == (0, 1)
+    for entry, said in ((first, "B"), (second, "[")):
+        layer = session.layer(entry, "slide")
+        viewer.layers.selection.active = layer  # the pointer stays over B
+        assert said in layer.get_status(cursor, dims_displayed=[0, 1], world=True)["value"]
 
 
 def test_where_slides_lie_over_each_other_it_is_the_selected_one(
@@ -301,12 +330,7 @@ def test_the_status_bar_says_tile_and_value(session, dock, viewer, wait):
     layer.visible = False
     assert "r3 c5" not in status(slide, 3, 5)["value"]
     assert "r" not in layer.get_status((-500, -500), dims_displayed=[0, 1], world=True)["value"]
-
-
-def test_classes_are_said_by_name(session):
-    from napari_batchfx.tiles import TileMap
-
-    entry = session.study.slides[0]
+    session.set_affine(entry, np.eye(3))
     grid = session.study.grid(entry)
     tile_map = TileMap.from_cells(
         grid,
@@ -334,6 +358,11 @@ def test_it_opens_from_the_menu_and_fits_300_px(session, viewer, wait, qtbot):
     assert widget.session is session
     click(viewer, 1, 2)
     wait(lambda: settled(widget, (1, 2)))
+    for button in widget.findChildren(QAbstractButton):
+        assert button.accessibleName() or button.text()
+        if button is not widget.more.toggleButton():
+            assert button.toolTip()
+            assert button.focusPolicy() & Qt.FocusPolicy.TabFocus
     widget.more.expand(animate=False)
     widget.setParent(None)
     try:
@@ -344,6 +373,10 @@ def test_it_opens_from_the_menu_and_fits_300_px(session, viewer, wait, qtbot):
         assert area.width() < 300  # there is a scroll bar
         for child in (widget.seen, widget.save, widget.facts, widget.card):
             assert child.mapTo(area, QPoint(child.width(), 0)).x() <= area.width(), child
+        assert widget.around.y() == widget.seen.y()  # little height: one row
+        widget.resize(300, 900)
+        qtbot.wait(50)
+        assert widget.around.y() < widget.seen.y()
         assert widget.read.width() >= 100
     finally:
         widget.close()
@@ -371,13 +404,3 @@ def test_a_key_that_is_taken_is_left_alone(make_napari_viewer):
     session_for(viewer).close()
     viewer.keymap[next(iter(viewer.keymap))](viewer)
     assert pressed == [1]
-
-
-def test_everything_has_a_name_and_can_be_reached(dock):
-    from qtpy.QtWidgets import QAbstractButton
-
-    for button in dock.findChildren(QAbstractButton):
-        assert button.accessibleName() or button.text()
-        if button.text() != dock.more.toggleButton().text():
-            assert button.toolTip()
-            assert button.focusPolicy() & Qt.FocusPolicy.TabFocus

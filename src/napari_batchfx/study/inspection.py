@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ __all__ = ["SeenTile", "saw", "saw_job"]
 _CONTEXT_TILES, _CONTEXT_PX = 5, 240
 #: Found from the slide's overview in a moment; blur is judged only where it is asked for, it takes seconds.
 _QUICK_ARTEFACTS = ("pen", "edge", "fold", "damaged")
+_one_at_a_time = threading.Lock()
+_WAIT_S = 0.05
 
 
 def saw(study: Bench, entry: SlideEntry | str, cell: tuple[int, int]) -> SeenTile:
@@ -98,12 +101,20 @@ def saw_job(study: Bench, entry: SlideEntry | str, cell: tuple[int, int]) -> Job
     tile = replace(tile, values=values, words=words)
     yield Progress(2, 3, "looking around it", "steps", partial=tile)
     context, frame = _context(place.grid, tile.bounds_um)
-    tissue = float(place.grid.tissue[tile.cell])
-    around = replace(tile, context=context, frame_px=frame)
-    yield Progress(2, 3, "looking for artefacts", "steps", partial=around)
-    found = _artefacts(place.grid.slide, recipe)
-    provenance, warnings = facts(recipe, place, entry, around, tissue, found)
-    return replace(around, provenance=provenance, warnings=warnings)
+    tile = replace(tile, context=context, frame_px=frame)
+    yield Progress(2, 3, "looking for tissue and artefacts", "steps", partial=tile)
+    # The first time on a slide these take a while: tiles asked for meanwhile wait for one answer, and can be
+    # stopped while they do.
+    while not _one_at_a_time.acquire(timeout=_WAIT_S):
+        yield Progress(2, 3, "looking for tissue and artefacts", "steps")
+    try:
+        tissue = float(place.grid.tissue[tile.cell])
+        yield Progress(2, 3, "looking for artefacts", "steps")
+        found = _artefacts(place.grid.slide, recipe)
+    finally:
+        _one_at_a_time.release()
+    provenance, warnings = facts(recipe, place, entry, tile, tissue, found)
+    return replace(tile, provenance=provenance, warnings=warnings)
 
 
 def _pictures(recipe: Recipe, place: Place, entry: SlideEntry, cell: tuple[int, int]) -> SeenTile:

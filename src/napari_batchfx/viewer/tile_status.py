@@ -7,6 +7,7 @@ from weakref import ref
 
 import numpy as np
 
+from napari_batchfx.viewer import seam
 from napari_batchfx.viewer.layers import tag
 
 if TYPE_CHECKING:
@@ -55,25 +56,44 @@ def _completed(layer_of: ref[Layer], session_of: ref[Session]) -> Callable[..., 
             return status
         if tag(layer).get("placeholder"):
             return status
-        said = _said(session, layer, np.asarray(position, dtype=float)[-2:])
-        if said:
-            is_slide = tag(layer)["kind"] == "slide"
-            status["value"] = f"{status['value']} · {said}" if is_slide else said
-            status["coordinates"] = f"{status['coords']}: {status['value']}"
+        world = np.asarray(position, dtype=float)[-2:]
+        other = _under_pointer(session, layer)
+        if other is not None:
+            # napari asks the selected slide, whichever cell of the grid the pointer is in.
+            said = _over(session, other, world)
+            status["value"] = f"{other.name} · {said}" if said else other.name
+        elif tag(layer)["kind"] == "slide":
+            said = _over(session, layer, world) if session.viewer.layers.selection.active is layer else ""
+            status["value"] += f" · {said}" if said else ""
+        else:
+            entry = session.entry_of(layer)
+            said = "" if entry is None else _words(layer, session.to_slide_um(entry, world)[0])
+            status["value"] = said or status["value"]
+        status["coordinates"] = f"{status['coords']}: {status['value']}"
         return status
 
     return get_status
 
 
-def _said(session: Session, layer: Layer, world_um: np.ndarray) -> str:
-    entry = session.entry_of(layer)
+def _under_pointer(session: Session, layer: Layer) -> Layer | None:
+    """In the grid, the slide whose cell the pointer is in, where that is another one's than the layer's."""
+    viewer, settings = session.viewer, seam.grid(session.viewer)
+    if not settings.enabled or viewer.layers.selection.active is not layer:
+        return None
+    layers = list(viewer.layers)
+    cell = tuple(viewer.cursor.viewbox or ())
+    if not cell or layer not in layers or settings.position(layers.index(layer), layers) in (cell, (-1, -1)):
+        return None
+    slides = (one for one in layers if tag(one).get("kind") == "slide")
+    return next((one for one in slides if settings.position(layers.index(one), layers) == cell), None)
+
+
+def _over(session: Session, slide: Layer, world_um: np.ndarray) -> str:
+    """What the overlay that is seen over a slide shows."""
+    entry = session.entry_of(slide)
     if entry is None:
         return ""
     place = session.to_slide_um(entry, world_um)[0]
-    if tag(layer)["kind"] != "slide":
-        return _words(layer, place)
-    if session.viewer.layers.selection.active is not layer:
-        return ""
     for overlay in reversed(session.layers_of(entry)):
         if overlay.visible and tag(overlay)["kind"] in TILE_KINDS and not tag(overlay).get("placeholder"):
             words = _words(overlay, place, title=overlay.name.rpartition(" · ")[2])

@@ -7,13 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDockWidget,
+    QFileDialog,
+    QGridLayout,
+    QLabel,
+    QMainWindow,
+    QSizePolicy,
+    QWidget,
+)
 
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.viewer.docks.common import Dock, More, hint, tool_button
-from napari_batchfx.viewer.docks.tile_pictures import TilePicture
+from napari_batchfx.viewer.docks.tile_pictures import PictureRow, TilePicture
 from napari_batchfx.viewer.tile_view import tile_view_for
 
 if TYPE_CHECKING:
@@ -36,6 +45,7 @@ _STEPS = (
     ("→", "the tile to the right", (0, 1)),
 )
 _PATIENCE_MS = 400
+_TALL = 560
 
 
 class TileDock(Dock):
@@ -46,19 +56,19 @@ class TileDock(Dock):
     def __init__(self, napari_viewer: napari.Viewer | None = None) -> None:
         super().__init__(napari_viewer)
         self.view = tile_view_for(self.session)
-        self.around = TilePicture("around it", "The tile and its surroundings, as scanned.")
-        self.read = TilePicture("as scanned", "The tile in its physical size, in the colours of the slide.")
-        self.stained = TilePicture("after stain", "After stain normalisation, where one is set under Encode.")
-        self.seen = TilePicture(
-            "what the model got", "After the encoder's own resize: the pixels the model works on."
+        self.around = TilePicture("around it", "around", "The tile and its surroundings, as scanned.")
+        self.read = TilePicture(
+            "as scanned", "scanned", "The tile in its physical size, in the colours of the slide."
         )
-        pictures = QWidget()
-        grid = QGridLayout(pictures)
-        grid.setContentsMargins(0, 0, 0, 0)
-        for index, picture in enumerate((self.around, self.read, self.stained, self.seen)):
-            grid.addWidget(picture, index // 2, index % 2)
-        self.pictures = pictures
-
+        self.stained = TilePicture(
+            "after stain", "stained", "After stain normalisation, where one is set under Encode."
+        )
+        self.seen = TilePicture(
+            "what the model got",
+            "model got",
+            "After the encoder's own resize: the pixels the model works on.",
+        )
+        self.pictures = PictureRow((self.around, self.read, self.stained, self.seen))
         self.steps = []
         buttons = QWidget()
         line = QGridLayout(buttons)
@@ -79,9 +89,9 @@ class TileDock(Dock):
         for column, button in ((5, self.copy), (6, self.save)):
             line.addWidget(button, 0, column)
 
-        self.pick = QCheckBox("A click on a slide shows its tile")
+        self.pick = QCheckBox("Look on click")
         self.pick.setToolTip(
-            "While this panel is open; dragging still moves the view, and drawing tools keep their clicks."
+            "A click on a slide shows its tile while this panel is open; dragging still moves the view, and drawing tools keep their clicks."
         )
         self.pick.setChecked(True)
         self.follow = QCheckBox("Follow the pointer")
@@ -101,16 +111,17 @@ class TileDock(Dock):
         self.facts.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self.more.form.addRow(self.facts)
         self.more.form.addRow(self.named)
-        self.add(
-            pictures,
-            buttons,
-            self.pick,
-            self.follow,
-            self.more,
+        self.more.form.addRow(
             hint(
                 "The pictures are the pixels themselves: read, normalised and resized by the same code that encodes."
-            ),
+            )
         )
+        checks = QWidget()
+        line = QGridLayout(checks)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.pick, 0, 0)
+        line.addWidget(self.follow, 0, 1)
+        self.add(self.pictures, buttons, checks, self.more)
         self.finish()
         self._open: SeenTile | None = None
         # Only a wait that is felt is said: a card that flickers with every step can't be read.
@@ -119,14 +130,18 @@ class TileDock(Dock):
         self._patience.setInterval(_PATIENCE_MS)
         self._patience.timeout.connect(self._say_wait)
         self._waits_for = ""
+        self._has_place = False
+        self._place = QTimer(self)
+        self._place.setSingleShot(True)
+        self._place.timeout.connect(self._share_height)
         self.view.shown.connect(self.show_tile)
-        self.view.missed.connect(lambda text: self.card.say(text, kind="warn"))
+        self.view.missed.connect(self._on_missed)
         self.view.cleared.connect(self._on_cleared)
         self.view.job.progressed.connect(self._on_progress)
         self.view.job.failed.connect(self._on_failed)
         self.view.job.ended.connect(self._patience.stop)
-        self.pick.toggled.connect(lambda *_: self._switch())
-        self.follow.toggled.connect(lambda *_: self._switch())
+        self.pick.toggled.connect(self._switch)
+        self.follow.toggled.connect(self._switch)
         self.session.slides_changed.connect(self._refresh)
         for child in self.findChildren(QWidget):
             child.installEventFilter(self)
@@ -165,6 +180,15 @@ class TileDock(Dock):
         saved: Path | None = self.guarded(lambda: tile.save(path, with_names=self.named.isChecked()))
         return saved
 
+    def sizeHint(self) -> QSize:
+        """Small enough to stand under another dock."""
+        return QSize(380, 330)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Little height: the pictures in one row."""
+        super().resizeEvent(event)
+        self.pictures.set_columns(4 if self.height() < _TALL else 2)
+
     def keyPressEvent(self, event: Any) -> None:
         """Arrow keys look at the neighbours."""
         if not self._on_key(event):
@@ -187,13 +211,39 @@ class TileDock(Dock):
         """The panel is seen: clicks count."""
         super().showEvent(event)
         self._switch()
+        if not self._has_place:
+            self._has_place = True
+            self._place.start()  # once the window has laid it out
+
+    def _share_height(self) -> None:
+        """Leave the docks above their height: Qt gives a new one nearly all of it."""
+        dock: Any = self.parent()
+        while dock is not None and not isinstance(dock, QDockWidget):
+            dock = dock.parent()
+        window = None if dock is None or dock.isFloating() else dock.parent()
+        if not isinstance(window, QMainWindow):
+            return
+        own = self.sizeHint().height() + 40
+        others = [
+            other
+            for other in window.findChildren(QDockWidget)
+            if other is not dock
+            and other.isVisible()
+            and not other.isFloating()
+            and window.dockWidgetArea(other) == window.dockWidgetArea(dock)
+            and dock not in window.tabifiedDockWidgets(other)
+        ]
+        if others:
+            rest = sum(other.height() for other in (dock, *others)) - own
+            heights = [max(100, rest // len(others))] * len(others)
+            window.resizeDocks([*others, dock], [*heights, own], Qt.Orientation.Vertical)
 
     def hideEvent(self, event: Any) -> None:
         """The panel is away: clicks are napari's alone, and no frame stays behind."""
         super().hideEvent(event)
         self._switch()
 
-    def _switch(self) -> None:
+    def _switch(self, _on: bool = False) -> None:
         seen = self.isVisible()
         self.view.set_picking(seen and self.pick.isChecked())
         self.view.set_following(seen and self.follow.isChecked())
@@ -223,6 +273,9 @@ class TileDock(Dock):
         )
         self.facts.setText(_table(tile.facts(with_names=True)))
         self._allow(True)
+
+    def _on_missed(self, why: str) -> None:
+        self.card.say(why, kind="warn")
 
     def _on_cleared(self) -> None:
         self._open = None

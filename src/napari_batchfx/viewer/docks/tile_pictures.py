@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPen
-from qtpy.QtWidgets import QSizePolicy, QWidget
+from qtpy.QtWidgets import QGridLayout, QSizePolicy, QWidget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-__all__ = ["TilePicture"]
+__all__ = ["PictureRow", "TilePicture"]
 
-_LARGEST = 240
+_SMALLEST, _LARGEST = 56, 240
 
 
 class TilePicture(QWidget):
@@ -24,13 +26,15 @@ class TilePicture(QWidget):
     ----------
     name : str
         What it shows, written under it.
+    short : str
+        The same where there is little room.
     tooltip : str
         One sentence.
     """
 
-    def __init__(self, name: str, tooltip: str, parent: QWidget | None = None) -> None:
+    def __init__(self, name: str, short: str, tooltip: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.name, self._tooltip = name, tooltip
+        self.name, self._short, self._tooltip = name, short, tooltip
         self._image: QImage | None = None
         self._instead = ""
         self._frame: tuple[float, float, float, float] | None = None
@@ -38,7 +42,7 @@ class TilePicture(QWidget):
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
-        self.setMinimumWidth(90)
+        self.setMinimumWidth(_SMALLEST)
         self.setMaximumWidth(_LARGEST)
         self.show_pixels(None)
 
@@ -75,7 +79,7 @@ class TilePicture(QWidget):
         return QSize(130, self.heightForWidth(130))
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(90, self.heightForWidth(90))
+        return QSize(_SMALLEST, self.heightForWidth(_SMALLEST))
 
     def _caption_height(self) -> int:
         return 2 * self.fontMetrics().height() + 4
@@ -106,9 +110,34 @@ class TilePicture(QWidget):
         line = self.fontMetrics().height()
         faint = QColor(ink)
         faint.setAlpha(160)
-        for index, (text, colour) in enumerate(((self.name, ink), (self._size_text, faint))):
+        fits = self.fontMetrics().horizontalAdvance(self.name) <= self.width()
+        name = self.name if fits else self._short
+        for index, (text, colour) in enumerate(((name, ink), (self._size_text, faint))):
             painter.setPen(colour)
             room = QRectF(0, side + 2 + index * line, self.width(), line)
             shown = self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, self.width())
             painter.drawText(room, int(Qt.AlignmentFlag.AlignLeft), shown)
         painter.end()
+
+
+class PictureRow(QWidget):
+    """Pictures in one row, or in two columns where there is the height for it."""
+
+    def __init__(self, pictures: Sequence[TilePicture], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._pictures = tuple(pictures)
+        self._columns = 0
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setSpacing(6)
+        self.set_columns(2)
+
+    def set_columns(self, n: int) -> None:
+        """Lay them out in ``n`` columns."""
+        if n == self._columns:
+            return
+        self._columns = n
+        for picture in self._pictures:
+            self._grid.removeWidget(picture)
+        for index, picture in enumerate(self._pictures):
+            self._grid.addWidget(picture, index // n, index % n)
