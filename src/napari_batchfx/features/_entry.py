@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,12 @@ from napari_batchfx.features._blocks import (
     edge_for,
     encode_block,
     index_bytes,
-    places_in,
     vectors_in,
 )
 from napari_batchfx.features._done import DoneCells, Piece, by_piece, decode_piece, encode_piece
 from napari_batchfx.features._files import Files, Signature, settled
 from napari_batchfx.features._layout import CHUNK, read_layout, room_for, write_layout
+from napari_batchfx.features._rebuild import block_name, rebuilt, show, unlisted
 from napari_batchfx.features._version1 import Version1
 from napari_batchfx.features.locks import SlideLock
 
@@ -71,6 +72,7 @@ class Entry:
     def _start_anew(self) -> None:
         self.known_identity = self._identity()
         self._known: dict[At, Signature] = {}
+        self._data: dict[At, bytes] = {}
         self._lost: dict[At, set[tuple[int, int]]] = {}
         self._verified: dict[At, tuple[Signature, Piece]] = {}
         self._stamp: Signature | None = None
@@ -92,9 +94,6 @@ class Entry:
     def _bits(self) -> int:
         return self._edge.bit_length() - 1
 
-    def _block_name(self, at: At) -> str:
-        return f"vectors/c/{at[0]}/{at[1]}/0"
-
     # ------------------------------------------------------------------ the index
 
     def refresh(self) -> bool:
@@ -102,8 +101,9 @@ class Entry:
         if self._lock.held and self._turn == self._lock.turn:
             return True
         turn = self._lock.turn
+        existed = self._existed  # first: another thread may be making the entry just now
         if not self._files.exists():
-            return not self._existed
+            return not existed
         if not self._existed:  # made by another program meanwhile
             self._existed = True
             found = read_layout(self._files)
@@ -129,33 +129,26 @@ class Entry:
             # another version of a young file may look the same
             if self._known.get(at) != signature or not settled(signature):
                 data = self._files.get(f"done/c.{at[0]}.{at[1]}")
-                if data is not None:
+                # what was lost may be whole again, though the same tiles are done
+                if data is not None and (data != self._data.get(at) or at in self._lost):
                     self._take(at, decode_piece(data))
+                    self._data[at] = data
         for at in self._known.keys() - there.keys():
+            self._data.pop(at, None)
             self._take(at, None)
         if not self._looked:
             self._looked = True
-            for at in self._unlisted({row for row, _ in there}):
+            for at in unlisted(self._files, self._edge, {row for row, _ in there}):
                 self._take(at, None)
         self._known = there
         names = ("zarr.json", "vectors/zarr.json", "done/zarr.json")
         sizes = [self._files.signature(name) for name in names]
         self._plain_bytes = sum(found.size for found in sizes if found is not None)
 
-    def _unlisted(self, rows: set[int]) -> set[At]:
-        """Pieces of the index whose files are gone, while there are vectors."""
-        side = CHUNK // self._edge
-        missing = set()
-        for name in self._files.folders("vectors/c"):
-            if name.isdigit() and int(name) // side not in rows:
-                cols = (col for col in self._files.folders(f"vectors/c/{name}") if col.isdigit())
-                missing |= {(int(name) // side, int(col) // side) for col in cols}
-        return missing
-
     def _take(self, at: At, piece: Piece | None) -> None:
         """Use a piece of the index; a damaged one (None) is made anew from the vectors' files."""
         if piece is None:
-            piece = self._rebuilt(at)
+            piece = rebuilt(self._files, self._edge, at)
         self._new.set_piece(at, piece if piece.any() else None)
         self._prefer_new(at, piece)
         lost = self._lost.pop(at, None)
@@ -163,27 +156,6 @@ class Entry:
             again = np.array(sorted(lost), np.int32)
             again = again[self._new.where(again)]
             self.lose(again[~self.gather(again, None)])
-
-    def _rebuilt(self, at: At) -> Piece:
-        piece = np.zeros((CHUNK, CHUNK), bool)
-        side = CHUNK // self._edge
-        for i in range(at[0] * side, (at[0] + 1) * side):
-            for name in self._files.folders(f"vectors/c/{i}"):
-                if name.isdigit() and int(name) // side == at[1]:
-                    data = self._files.get(self._block_name((i, int(name))))
-                    try:
-                        places = places_in(data or b"", self._edge)
-                    except BrokenBlockError:
-                        continue
-                    self._show(piece, (i, int(name)), places)
-        return piece
-
-    def _show(self, piece: Piece, block: At, places: Iterable[int]) -> None:
-        """Mark exactly these places of a block in its piece."""
-        square = np.zeros(self._edge**2, bool)
-        square[np.fromiter(places, np.int64)] = True
-        r, c = (i * self._edge % CHUNK for i in block)
-        piece[r : r + self._edge, c : c + self._edge] = square.reshape(self._edge, self._edge)
 
     def _prefer_new(self, at: At, piece: Piece) -> None:
         """A cell of version 1 that was encoded again counts once."""
@@ -228,12 +200,13 @@ class Entry:
         whole = np.zeros(len(cells), bool)
         new = self._new.where(cells)
         at_new = np.flatnonzero(new)
-        for block, at in by_piece(cells[at_new], self._bits):
+        blocks = list(by_piece(cells[at_new], self._bits))
+        files = self._files.get_many([block_name(block) for block, _ in blocks])
+        for (_, at), data in zip(blocks, files, strict=True):
             some = at_new[at]
             places = self._places(cells[some])
             try:
-                data = self._files.get(self._block_name(block)) or b""
-                found, _ = vectors_in(data, self._edge, self.dim, set(places))
+                found, _ = vectors_in(data or b"", self._edge, self.dim, set(places))
             except BrokenBlockError:
                 continue
             there = np.array([place in found for place in places])
@@ -259,23 +232,22 @@ class Entry:
         whole = np.zeros(len(cells), bool)
         new = self._new.where(cells)
         at_new = np.flatnonzero(new)
+        unread: list[tuple[At, NDArray[np.int64], Signature]] = []
         for block, at in by_piece(cells[at_new], self._bits):
-            some, name = at_new[at], self._block_name(block)
-            signature = self._files.signature(name)
-            if signature is None:
-                continue
+            signature = self._files.signature(block_name(block))
             known = self._verified.get(block)
-            if known is None or known[0] != signature:
-                square = np.zeros(self._edge**2, bool)
-                try:
-                    data = self._files.get(name) or b""
-                    square[list(vectors_in(data, self._edge, self.dim)[0])] = True
-                except BrokenBlockError:
-                    pass
-                known = (signature, square)
-                if settled(signature):
-                    self._verified[block] = known
-            whole[some] = known[1][self._places(cells[some])]
+            if known is not None and known[0] == signature:
+                whole[at_new[at]] = known[1][self._places(cells[at_new[at]])]
+            elif signature is not None:
+                unread.append((block, at_new[at], signature))
+        files = self._files.get_many([block_name(block) for block, _, _ in unread])
+        for (block, some, signature), data in zip(unread, files, strict=True):
+            square = np.zeros(self._edge**2, bool)
+            with contextlib.suppress(BrokenBlockError):
+                square[list(vectors_in(data or b"", self._edge, self.dim)[0])] = True
+            if settled(signature):
+                self._verified[block] = (signature, square)
+            whole[some] = square[self._places(cells[some])]
         if not new.all():
             whole[~new] = self._old.verify(cells[~new])
         return whole
@@ -295,7 +267,7 @@ class Entry:
         written: dict[At, dict[At, list[int]]] = {}
         unknown: set[At] = set()
         for block, at in by_piece(cells, self._bits):
-            name, piece = self._block_name(block), (block[0] // side, block[1] // side)
+            name, piece = block_name(block), (block[0] // side, block[1] // side)
             kept: dict[int, bytes] = {}
             data = self._files.get(name)
             if data is not None:
@@ -311,9 +283,11 @@ class Entry:
             }
             self._files.put(name, encode_block(fresh | kept, self._edge))
             written.setdefault(piece, {})[block] = sorted(fresh | kept)
-        for piece, blocks in written.items():
-            self._list(piece, blocks, piece in unknown, state)
-        self._lock.turn += 1
+        try:
+            for piece, blocks in written.items():
+                self._list(piece, blocks, piece in unknown, state)
+        finally:
+            self._lock.turn += 1
         self._turn, self._stamp, self._looked = self._lock.turn, self._files.signature("done"), True
 
     def _any(self, block: At) -> bool:
@@ -325,13 +299,15 @@ class Entry:
         """Write a piece of the index: what its blocks really have."""
         before = self._new.pieces.get(at)
         if unknown:
-            piece = self._rebuilt(at)
+            piece = rebuilt(self._files, self._edge, at)
         else:
             piece = np.zeros((CHUNK, CHUNK), bool) if before is None else before.copy()
         for block, places in blocks.items():
-            self._show(piece, block, places)
-        signature = self._files.put(f"done/c.{at[0]}.{at[1]}", encode_piece(piece))
+            show(piece, block, places, self._edge)
+        data = encode_piece(piece)
+        signature = self._files.put(f"done/c.{at[0]}.{at[1]}", data)
         with state:
+            self._data[at] = data
             self._new.set_piece(at, piece)
             self._prefer_new(at, piece)
             self._known[at] = signature
