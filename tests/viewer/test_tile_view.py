@@ -348,10 +348,11 @@ def test_the_status_bar_says_tile_and_value(session, dock, viewer, wait):
     assert layer.get_status((16, 48), dims_displayed=[0, 1], world=True)["value"] == "r0 c1: tumour"
 
 
-def test_it_opens_from_the_menu_and_fits_300_px(session, viewer, wait, qtbot):
+def test_it_opens_from_the_encode_dock_and_fits_300_px(session, bench, viewer, wait, qtbot):
     from napari_batchfx.viewer.workbench import show_dock
 
-    show_dock(viewer, "tile")
+    bench.show_dock("encode")
+    QTest.mouseClick(bench.docks["encode"].inspect, Qt.MouseButton.LeftButton)
     show_dock(viewer, "tile")  # there already
     dock, widget = viewer.window.add_plugin_dock_widget("napari-batchfx", "What the model saw")
     assert dock.isVisible()

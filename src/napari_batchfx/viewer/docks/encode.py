@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_batchfx.viewer.docks.common import Dock, More, RunRow, choice, fill, form_row
+from napari_batchfx.viewer.docks.common import Dock, More, RunRow, choice, fill, form_row, tool_button
 from napari_batchfx.viewer.docks.encoder_picker import EncoderPicker, breakable
 from napari_batchfx.viewer.encoding import Encoding
 
@@ -131,6 +131,12 @@ class EncodeDock(Dock):
         line.addWidget(self.kept, 0, 0)
         line.addWidget(self.clear, 0, 1)
         line.setColumnStretch(0, 1)
+        self.inspect = tool_button(
+            "What the model saw",
+            "Click a tile: its exact pixels stage by stage, its value, and where it comes from (W does it, too).",
+            lambda: self._follow("dock:tile"),
+        )
+        line.addWidget(self.inspect, 1, 0, 1, 2)
         self.add(self.row, bottom)
         self.finish()
 
