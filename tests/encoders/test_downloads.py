@@ -438,11 +438,30 @@ def test_the_commands(hub, monkeypatch, capsys):
     code, got, _ = say("get", "hf-hub:org/tiny")
     assert code == 0
     assert "1.5 MB are on this machine" in got
+    assert say("download", "hf-hub:org/tiny")[:2] == (0, got)
+    assert say("describe", "uni") == say("show", "uni")
     assert json.loads(say("show", "hf-hub:org/tiny", "--json")[1])["cached"] is True
     code, _, trouble = say("get", "hf-hub:org/secret")
     assert code == 1
     assert "accept their terms" in trouble
     assert len(trouble.strip().splitlines()) == 1
+
+
+def test_a_long_line_goes_on_below_itself_on_a_terminal(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    from napari_batchfx.cli import encoders
+
+    for width, lines in ((80, 3), (300, 1)):
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+        monkeypatch.setattr(encoders, "out", lambda console=console: console)
+        encoders._say(describe("conch").note, "note", 8)
+        said = console.file.getvalue().rstrip().splitlines()
+        assert len(said) == lines
+        assert said[0].startswith("note     its weights")
+        assert all(line.startswith(" " * 9) and len(line.rstrip()) <= width for line in said[1:])
 
 
 def test_what_the_hub_says_now(hub):

@@ -249,6 +249,20 @@ def test_nonsense_is_answered_in_the_card(encode, qtbot, wait, text):
     assert max(widths) <= 300
 
 
+def test_in_live_mode_too_an_encoders_warnings_are_seen(bench, encode, wait, make_slide):
+    slides = bench.docks["slides"]
+    slides.add_paths([make_slide("a.tif", tissue(300, 300))])
+    wait(lambda: encode.row.button.isEnabled())
+    encode.picker.show_name("test_vit?pretrained=false")
+    encode.size_px.setValue(64)
+    encode.mpp.setValue(0.5)
+    encode._apply()
+    encode.live.setChecked(True)
+    wait(lambda: "Mind:" in encode.picker.card.text(), 120)
+    assert "random weights, nothing was learned" in encode.picker.card.text()
+    encode.live.setChecked(False)
+
+
 def test_what_the_loaded_encoder_warns_of(encode):
     encode.picker.show_name("uni")
     encode.picker.warn(["UNI: the mean that came with the weights differs from the published one."])

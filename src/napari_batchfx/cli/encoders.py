@@ -6,6 +6,8 @@ import json
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from napari_batchfx.cli._app import command, drive, out
 
@@ -33,9 +35,10 @@ def register(app: typer.Typer) -> None:
             print(json.dumps([card.to_dict() for card in cards], ensure_ascii=False, indent=2))
             return
         for card in cards:
-            out().print(f"{card.name}\n  {card.title}; {card.text()}", markup=False)
+            _say(card.name)
+            _say(f"{card.title}; {card.text()}", "")
 
-    @command(group)
+    @command(group, "show")
     def show(
         name: Annotated[str, typer.Argument(help="An encoder, as `embed` takes it.")],
         hub: Annotated[
@@ -70,9 +73,9 @@ def register(app: typer.Typer) -> None:
         }
         for key, value in facts.items():
             if value:
-                out().print(f"{key:<8} {value}", markup=False)
+                _say(str(value), key, 8)
 
-    @command(group)
+    @command(group, "get")
     def get(
         name: Annotated[str, typer.Argument(help="An encoder, as `embed` takes it.")],
     ) -> None:
@@ -82,4 +85,21 @@ def register(app: typer.Typer) -> None:
         path = drive(download(name))
         out().print(f"{name}: {path.stat().st_size / 1e6:,.1f} MB are on this machine", markup=False)
 
+    # the words that others use for the same
+    group.command("describe", hidden=True)(show)
+    group.command("download", hidden=True)(get)
     app.add_typer(group, name="encoders")
+
+
+def _say(text: str, label: str | None = None, width: int = 1) -> None:
+    """A line; on a terminal what doesn't fit goes on below itself, elsewhere a line stays a line."""
+    console = out()
+    start = "" if label is None else f"{label:<{width}} "
+    if console.soft_wrap:
+        console.print(start + text, markup=False)
+        return
+    columns = Table.grid()
+    columns.add_column(no_wrap=True, width=len(start))
+    columns.add_column(overflow="fold")
+    columns.add_row(Text(start), Text(text))
+    console.print(columns)

@@ -241,6 +241,7 @@ class EncodeDock(Dock):
         outcome = encoded.outcome
         warnings = self._encoder_warnings()
         if self.encoding.live and not outcome.problems:
+            self.picker.warn(warnings)  # the card above says what becomes of the view
             self._say_rest(outcome)
             return
         if outcome.problems:
