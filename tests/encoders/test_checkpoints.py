@@ -159,3 +159,31 @@ def test_the_head_alone():
     np.testing.assert_allclose(chances[1, 1], 1 / (1 + np.exp(-5)), rtol=1e-6)
     with pytest.raises(EncoderError, match="vectors of 2 numbers"):
         head.logits(np.zeros((3, 5)))
+
+
+def test_a_checkpoint_of_dinov2s_training(tmp_path, tiles):
+    """Teacher and head, blocks numbered within chunks, a token for masks: as GPFM was released on GitHub."""
+    import re
+
+    import timm
+    import torch
+
+    arguments = {"img_size": 224, "depth": 4, "embed_dim": 48, "num_heads": 3, "init_values": 1e-5}
+    model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, **arguments).eval()
+    state = model.state_dict()
+
+    def chunked(name):
+        return re.sub(r"^blocks\.(\d+)\.", lambda found: f"blocks.{int(found[1]) // 2}.{found[1]}.", name)
+
+    teacher = {f"backbone.{chunked(k)}": v for k, v in state.items()}
+    assert "backbone.blocks.1.3.norm1.weight" in teacher
+    teacher |= {"backbone.mask_token": torch.zeros(1, 48), "dino_head.mlp.0.weight": torch.zeros(4, 48)}
+    torch.save({"teacher": teacher}, tmp_path / "teacher.pth")
+    said = {"architecture": "vit_small_patch14_dinov2", "model_args": arguments}
+    said["pretrained_cfg"] = {"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.5] * 3}
+    (tmp_path / "teacher.json").write_text(json.dumps(said))
+    tile = np.repeat(np.repeat(tiles[:1], 4, 1), 4, 2)[:, :224, :224]
+    encoder = load(tmp_path / "teacher.pth")
+    with torch.inference_mode():
+        expected = model((torch.from_numpy(tile).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5).numpy()
+    np.testing.assert_allclose(encoder.embed(tile), expected, rtol=1e-4, atol=1e-4)

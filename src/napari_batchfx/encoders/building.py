@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from napari_batchfx.errors import EncoderError
 __all__ = ["Built", "build", "build_random", "pick_device", "pick_precision", "refuse_unknown"]
 
 _INPUT = ("input_size", "fixed_input_size", "interpolation", "mean", "std", "first_conv", "classifier")
+_CHUNKED = re.compile(r"(^|\.)blocks\.\d+\.(\d+)\.")
 _HEADS = ("head", "fc", "classifier", "head.fc", "last_linear", "linear", "head_drop")
 
 
@@ -109,6 +111,9 @@ def classifier_of(
 
 def _own(state: dict[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model's tensors without the prefix of whatever the model was wrapped in, and the others."""
+    if not any(_CHUNKED.search(k) for k in wanted):
+        # DINOv2's training program numbers blocks within chunks ("blocks.1.7." is block 7)
+        state = {_CHUNKED.sub(r"\1blocks.\2.", k): v for k, v in state.items()}
     anchor = max(wanted, key=len)
     if anchor in state:
         return state, {}
