@@ -1,118 +1,23 @@
-"""The neighbour search on a processor: the product in numpy, lists kept and measured by compiled code.
-
-The compiled pieces are serial and release the GIL; rows are spread over threads here, since numba's portable
-threading layer may not be entered from two Python threads at once.
-"""
+"""The neighbour search on a processor: the product in numpy, lists kept and measured by compiled code."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from napari_batchfx.probe._neighbours_kernels import keep_best, keep_best_columns, measure
 
 if TYPE_CHECKING:
     from napari_batchfx.probe.neighbours import Wanted
 
 __all__ = ["ProcessorSearch"]
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
-Ints: TypeAlias = NDArray[np.integer[Any]]
-
-_STEP = 64  # scores looked at together: one comparison tells that none of them gets into the list
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _sift(best: Floats, where: Ints, score: float, at: int) -> None:
-    """Put a score at the root of a min-heap, in place of the smallest."""
-    n = best.shape[0]
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= n:
-            break
-        if child + 1 < n and best[child + 1] < best[child]:
-            child += 1
-        if best[child] >= score:
-            break
-        best[i] = best[child]
-        where[i] = where[child]
-        i = child
-    best[i] = score
-    where[i] = at
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _above(scores: Floats, a: int, b: int, bar: float) -> int:
-    count = 0
-    for j in range(a, b):
-        count += scores[j] > bar
-    return count
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _scan(scores: Floats, a: int, b: int, offset: int, best: Floats, where: Ints) -> None:
-    for start in range(a, b, _STEP):
-        stop = min(start + _STEP, b)
-        if _above(scores, start, stop, best[0]) == 0:
-            continue
-        for j in range(start, stop):
-            if scores[j] > best[0]:
-                _sift(best, where, scores[j], offset + j)
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _keep_best(
-    scores: Floats,
-    first: int,
-    last: int,
-    offset: int,
-    starts: Ints,
-    cell: Ints,
-    own: Ints,
-    want: NDArray[np.bool_],
-    best: Floats,
-    where: Ints,
-) -> None:
-    """Take up the best scores of a block (q, r) into the running heaps (q, k) of queries first..last.
-
-    Neighbours stand cell by cell (``starts``), and inside a cell the query's own group is the range
-    ``own[q, c]``, which is passed over.
-    """
-    n = scores.shape[1]
-    for i in range(first, last):
-        row, heap, places = scores[i], best[i], where[i]
-        c = np.searchsorted(starts, offset, side="right") - 1
-        while c < starts.shape[0] - 1 and starts[c] < offset + n:
-            if want[cell[i], c]:
-                a = max(starts[c] - offset, 0)
-                b = min(starts[c + 1] - offset, n)
-                low = min(max(own[i, c, 0] - offset, a), b)
-                high = min(max(own[i, c, 1] - offset, low), b)
-                _scan(row, a, low, offset, heap, places)
-                _scan(row, high, b, offset, heap, places)
-            c += 1
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator]
-def _measure(queries: Floats, x: Floats, dim: int, where: Ints, first: int, last: int, out: Floats) -> None:
-    """Squared distances, summed in float64, of queries (q, d) to their candidates ``where`` (q, k)."""
-    for i in range(first, last):
-        a = queries[i]
-        for j in range(where.shape[1]):
-            if where[i, j] < 0:
-                out[i, j] = np.inf
-                continue
-            b = x[where[i, j]]
-            total = 0.0
-            for d in range(dim):
-                gap = np.float64(a[d]) - np.float64(b[d])
-                total += gap * gap
-            out[i, j] = total
+_RANGES = 2 * 10**7  # of groups in cells, kept at once: 160 MB
 
 
 class ProcessorSearch:
@@ -130,28 +35,18 @@ class ProcessorSearch:
         self.scores = np.empty(0, dtype=np.float32)
 
     def start(self, rows: NDArray[np.intp], wanted: Sequence[Wanted], widths: Sequence[int]) -> list[Any]:
-        self.queries = self.points[rows]
-        if self.queries.shape[1] > self.dim:
-            self.queries[:, self.dim] = 1.0
+        self._turn_to(self.points[rows])
         self.wanted, self.rows_cell = wanted, self.cell[rows]
-        cells = len(self.starts) - 1
         groups, which = np.unique(self.own[rows], return_inverse=True)
-        key = np.arange(cells)[None, :] * self.groups + groups[:, None]
-        ranges = np.stack([np.searchsorted(self.key, key), np.searchsorted(self.key, key, side="right")], 2)
-        self.passed_over = ranges[which.ravel()]
-        q = len(rows)
-        return [(np.full((q, k), -np.inf, np.float32), np.full((q, k), -1, np.int32)) for k in widths]
+        self.passed_over = self._ranges(groups)[which.ravel()]
+        return _empty(len(rows), widths)
 
     def take_up(self, lists: list[Any], first: int, last: int) -> list[Any]:
-        q = len(self.queries)
-        if len(self.scores) < q * (last - first):
-            self.scores = np.empty(q * (last - first), dtype=np.float32)
-        scores = self.scores[: q * (last - first)].reshape(q, last - first)
-        np.matmul(self.queries, self.points[first:last].T, out=scores)
+        scores = self._product(first, last)
 
         def keep(part: tuple[int, int]) -> None:
             for want, (best, where) in zip(self.wanted, lists, strict=True):
-                _keep_best(
+                keep_best(
                     scores,
                     *part,
                     first,
@@ -163,23 +58,94 @@ class ProcessorSearch:
                     where,
                 )
 
-        self._spread(keep)
+        self._spread(keep, len(self.queries))
         return lists
+
+    def all_pairs(self, wanted: Sequence[Wanted], widths: Sequence[int], block: int) -> Iterator[list[Any]]:
+        """The lists of all points, taking each pair once: rows of a block take columns, and columns rows.
+
+        Yields them after each block; they are whole after the last.
+        """
+        n = len(self.points)
+        lists = _empty(n, widths)
+        bars = [np.full(n, -np.inf, np.float32) for _ in widths]
+        ranges = self._ranges(np.arange(self.groups))
+        self.wanted = wanted
+        for i in range(0, n, block):
+            rows = slice(i, min(i + block, n))
+            self._turn_to(self.points[rows].copy())
+            self.rows_cell, self.passed_over = self.cell[rows], ranges[self.own[rows]]
+            mine = [(best[rows], where[rows]) for best, where in lists]
+            for j in range(i, n, block):
+                self.take_up(mine, j, min(j + block, n))
+                if j > i:
+                    self._take_columns(i, j, min(j + block, n), lists, bars)
+                yield lists
+
+    def _take_columns(self, above: int, first: int, last: int, lists: list[Any], bars: list[Any]) -> None:
+        """Let the columns of the product at hand take up its rows."""
+        scores = self._last_product
+
+        def keep(part: tuple[int, int]) -> None:
+            for want, (best, where), bar in zip(self.wanted, lists, bars, strict=True):
+                keep_best_columns(
+                    scores,
+                    *part,
+                    above,
+                    first,
+                    self.starts,
+                    self.rows_cell,
+                    self.passed_over,
+                    want.cells,
+                    best,
+                    where,
+                    bar,
+                )
+
+        self._spread(keep, last - first)
+
+    @property
+    def can_pair(self) -> bool:
+        """Whether the ranges of every group in every cell fit into memory."""
+        return self.groups * (len(self.starts) - 1) <= _RANGES
+
+    def _ranges(self, groups: NDArray[np.intp]) -> NDArray[np.int32]:
+        """Where the points of some groups stand in each cell (groups, cells, 2)."""
+        key = np.arange(len(self.starts) - 1)[None, :] * self.groups + groups[:, None]
+        ends = [np.searchsorted(self.key, key, side=side) for side in ("left", "right")]
+        return np.stack(ends, 2).astype(np.int32)
+
+    def _turn_to(self, queries: NDArray[np.float32]) -> None:
+        """Make a copy of points the queries; of Euclidean ones the last two columns change places."""
+        if queries.shape[1] > self.dim:
+            queries[:, self.dim :] = queries[:, : self.dim - 1 : -1].copy()
+        self.queries = queries
+
+    def _product(self, first: int, last: int) -> NDArray[np.float32]:
+        size = len(self.queries) * (last - first)
+        if len(self.scores) < size:
+            self.scores = np.empty(size, dtype=np.float32)
+        self._last_product = self.scores[:size].reshape(len(self.queries), last - first)
+        np.matmul(self.queries, self.points[first:last].T, out=self._last_product)
+        return self._last_product
 
     def measure(self, found: Any) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         _, where = found
         out = np.empty(where.shape)
-        self._spread(lambda part: _measure(self.queries, self.points, self.dim, where, *part, out))
+        self._spread(lambda part: measure(self.queries, self.points, self.dim, where, *part, out), len(where))
         return where, out
 
-    def _spread(self, work: Callable[[tuple[int, int]], None]) -> None:
-        q = len(self.queries)
+    def _spread(self, work: Callable[[tuple[int, int]], None], q: int) -> None:
         if self.threads == 1 or q < 64:
             work((0, q))
             return
         edges = np.linspace(0, q, self.threads + 1).astype(int)
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(work, _pairs(edges)))
+
+
+def _empty(n: int, widths: Sequence[int]) -> list[Any]:
+    return [(np.full((n, k), -np.inf, np.float32), np.full((n, k), -1, np.int32)) for k in widths]
 
 
 def _pairs(edges: NDArray[np.int_]) -> Iterator[tuple[int, int]]:

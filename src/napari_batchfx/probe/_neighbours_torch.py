@@ -57,7 +57,7 @@ class TorchSearch:
         self.rows = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.x.device)
         self.queries = self.x[self.rows].clone()
         if self.x.shape[1] > self.dim:
-            self.queries[:, self.dim] = 1.0
+            self.queries[:, self.dim :] = self.queries[:, self.dim :].flip(1)
         self.masks = [torch.from_numpy(w.cells).to(self.x.device) for w in wanted]
         q = len(rows)
         return [

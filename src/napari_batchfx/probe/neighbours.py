@@ -19,6 +19,7 @@ Metric = Literal["cosine", "euclidean"]
 
 _QUERIES = 1_024  # a block of the product is 1,024 x 4,096 float32: 16 MB
 _POINTS = 4_096
+_PAIRED = 2_048  # all pairs: square blocks, each looked at from both sides
 _SPARE = 8  # candidates kept beyond k, so that rounding in the product can't lose a true neighbour
 _WORTH_A_GPU = 2e11  # multiplications; below, starting torch takes longer than the search
 
@@ -176,12 +177,21 @@ def nearest_job(
     distance = [np.full((len(rows), want.k), np.inf) for want in wanted]
     ticker = Ticker(len(rows), what)
     yield ticker.tick(0)
+    paired: list[Any] = []
+    if queries is None and where == "cpu" and search.can_pair:
+        steps = -(-n // _PAIRED) * (-(-n // _PAIRED) + 1) // 2
+        for step, lists in enumerate(search.all_pairs(wanted, widths, _PAIRED), 1):
+            paired = lists
+            yield ticker.tick(n * step // (steps + 1) - ticker.done)
     for at in range(0, len(rows), _QUERIES):
         block = rows[at : at + _QUERIES]
         lists = search.start(block, wanted, widths)
-        for first in range(0, n, _POINTS):
-            lists = search.take_up(lists, first, min(first + _POINTS, n))
-            yield ticker.tick(0)
+        if paired:
+            lists = [(best[block], spots[block]) for best, spots in paired]
+        else:
+            for first in range(0, n, _POINTS):
+                lists = search.take_up(lists, first, min(first + _POINTS, n))
+                yield ticker.tick(0)
         for i, want in enumerate(wanted):
             candidates, squared = search.measure(lists[i])
             original = np.where(candidates >= 0, order[candidates], n)
@@ -190,7 +200,8 @@ def nearest_job(
             target = turn[at : at + _QUERIES]
             index[i][target] = np.where(near < n, near, -1)
             distance[i][target] = far / 2 if metric == "cosine" else np.sqrt(far)
-        yield ticker.tick(len(block))
+        yield ticker.tick(0 if paired else len(block))
+    yield ticker.tick(ticker.total - ticker.done)
     return [Neighbours(a, b) for a, b in zip(index, distance, strict=True)]
 
 
@@ -212,9 +223,9 @@ def merge(lists: Sequence[Neighbours], k: int) -> Neighbours:
 
 
 def _points(x: NDArray[np.floating], order: NDArray[np.intp], metric: str) -> NDArray[np.float32]:
-    """Rows in order, float32: of unit length, or centred with minus half their square in a last column."""
+    """Rows in order, float32: of unit length, or centred and followed by minus half their square and 1."""
     n, dim = x.shape
-    points = np.empty((n, dim + (metric == "euclidean")), dtype=np.float32)
+    points = np.empty((n, dim + 2 * (metric == "euclidean")), dtype=np.float32)
     mean = x.mean(axis=0, dtype=np.float64) if metric == "euclidean" else None
     for i in range(0, n, 4096):
         rows = np.asarray(x[order[i : i + 4096]], dtype=np.float64)
@@ -230,6 +241,7 @@ def _points(x: NDArray[np.floating], order: NDArray[np.intp], metric: str) -> ND
             bad = not np.isfinite(half).all()
             points[i : i + 4096, :dim] = rows
             points[i : i + 4096, dim] = -half
+            points[i : i + 4096, dim + 1] = 1
         if bad:
             raise ProbeError("Some features are not finite (NaN or infinite); leave those tiles out.")
     return points

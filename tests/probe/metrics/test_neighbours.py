@@ -22,6 +22,7 @@ def small_blocks(monkeypatch):
     """Blocks far smaller than the data, so that lists are merged over many of them."""
     monkeypatch.setattr(neighbours, "_QUERIES", 48)
     monkeypatch.setattr(neighbours, "_POINTS", 37)
+    monkeypatch.setattr(neighbours, "_PAIRED", 41)
 
 
 @BOTH
@@ -72,6 +73,20 @@ def test_copies_stand_in_the_order_of_their_rows(device):
         assert found.index[i, 3] == first + 1
 
 
+def test_many_groups_in_many_cells_take_the_other_way_and_find_the_same(monkeypatch, small_blocks):
+    from napari_batchfx.probe import _neighbours_cpu
+
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(150, 4)).astype(np.float32)
+    cell, group = rng.integers(0, 5, 150), rng.integers(0, 70, 150)
+    wanted = [Wanted(6, rng.random((5, 5)) < 0.5)]
+    (paired,) = run(nearest_job(x, wanted, cell=cell, group=group))
+    monkeypatch.setattr(_neighbours_cpu, "_RANGES", 1)
+    (plain,) = run(nearest_job(x, wanted, cell=cell, group=group))
+    np.testing.assert_array_equal(plain.index, paired.index)
+    np.testing.assert_array_equal(plain.distance, paired.distance)
+
+
 def test_small_differences_survive_a_large_common_offset():
     rng = np.random.default_rng(3)
     x = rng.normal(size=(300, 40)).astype(np.float32) + 1000
@@ -115,6 +130,12 @@ def test_the_job_reports_and_can_be_stopped():
     with pytest.raises(Cancelled):
         run(job, seen.append, lambda: len(seen) == 3)
     assert [p.total for p in seen] == [3000] * 3
+    for queries in (None, np.arange(500)):
+        seen = []
+        run(nearest_job(x, [Wanted(3, np.ones((1, 1), bool))], queries=queries), seen.append)
+        done = [p.done for p in seen]
+        assert done == sorted(done)
+        assert done[-1] == seen[-1].total == (3000 if queries is None else 500)
 
 
 @pytest.mark.parametrize(
