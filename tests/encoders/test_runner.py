@@ -95,6 +95,6 @@ def test_batches_follow_the_models_speed():
     for _ in range(9):
         batch.fitted(batch.size, batch.size * 0.0005)
     assert batch.size == 32
-    for _ in range(3):
+    for _ in range(5):
         batch.fitted(batch.size, batch.size * 1.0)
     assert batch.size == 1

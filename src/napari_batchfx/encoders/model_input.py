@@ -38,8 +38,9 @@ class ModelInput:
     def __init__(self, size: int, mean: Three, std: Three, interpolation: str, device: str) -> None:
         self.size, self.interpolation, self.device = size, interpolation, device
         self.mean, self.std = mean, std
-        levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
-        self.table: npt.NDArray[np.float32] = (levels - np.float32(mean)) / np.float32(std)
+        middle, spread = (np.array(v, np.float32) for v in (mean, std))
+        levels: npt.NDArray[np.float32] = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+        self.table: npt.NDArray[np.float32] = ((levels - middle) / spread).astype(np.float32)
         self._own = threading.local()
 
     def stream(self) -> AbstractContextManager[Any]:
@@ -49,7 +50,8 @@ class ModelInput:
         import torch
 
         if not hasattr(self._own, "stream"):
-            self._own.stream = torch.cuda.Stream(self.device)
+            make: Any = torch.cuda.Stream
+            self._own.stream = make(self.device)
         result: AbstractContextManager[Any] = torch.cuda.stream(self._own.stream)
         return result
 
@@ -75,12 +77,17 @@ class ModelInput:
             out = np.empty(tiles.shape, np.float32)
             _normalise()(tiles.reshape(-1), self.table, out.reshape(-1))
             return torch.from_numpy(out).permute(0, 3, 1, 2)
-        batch = self._there(tiles)
+        levels = self._there(tiles)
         if tiles.shape[1:3] != (self.size, self.size):
-            batch = self._resized_there(batch)
-        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1)
-        return (batch.to(torch.float32) / 255 - mean) / std
+            levels = self._resized_there(levels)
+        if not hasattr(self._own, "factors"):
+            # made once a thread: making them waits for the device
+            mean, std = (np.array(v, np.float64).reshape(1, 3, 1, 1) for v in (self.mean, self.std))
+            self._own.factors = [
+                torch.from_numpy(v.astype(np.float32)).to(self.device) for v in (1 / (255 * std), -mean / std)
+            ]
+        scale, shift = self._own.factors
+        return levels.to(torch.float32).mul_(scale).add_(shift)
 
     def _there(self, tiles: Tiles) -> Any:
         """The grey levels on the device, uint8 (n, 3, h, w), channels innermost."""
