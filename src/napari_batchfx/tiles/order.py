@@ -64,7 +64,7 @@ def view_order(
     >>> with open_slide("a.tif") as slide:
     ...     grid = TileGrid(slide, size_px=100, mpp=0.5)
     ...     view_order(grid, grid.all_cells(), budget=4, min_tissue=0)[:4].tolist()
-    [[0, 0], [0, 2], [2, 0], [2, 2]]
+    [[2, 2], [0, 2], [2, 0], [0, 0]]
     """
     if budget is not None and budget < 1:
         raise ValueError("budget must be at least 1")
