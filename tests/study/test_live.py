@@ -100,10 +100,10 @@ def test_nothing_is_begun_while_the_view_is_held(study):
     while len(seen) < 2:
         seen += new_cells(next(job))
     view.hold()
-    held_at = time.perf_counter()
+    begun = len(encoder.begun)
     for _ in range(8):
         seen += new_cells(next(job))
-    assert all(begun < held_at + 0.02 for begun in encoder.begun)
+    assert len(encoder.begun) <= begun + 1  # what was being handed over
     assert len(encoder.begun) * 2 == len(seen) == array_of(study, entry).n < 20
     view.hold(False)
     run(job)
@@ -176,7 +176,7 @@ def test_what_runs_when_it_is_cancelled_is_kept(study, width):
     view, seen = LiveView(), 0
     view.aim([look(entry)])
     job = live_job(study, view, Overview())
-    while seen < 16:
+    while seen < 16 or sum(encoder.seen.values()) <= seen:  # until another one runs
         seen += len(new_cells(next(job)))
     job.close()
     assert array_of(study, entry).n == sum(encoder.seen.values()) > seen
@@ -203,7 +203,7 @@ def test_two_jobs_at_once_compute_nothing_twice(study):
     assert live.kept + live.tiles == outcomes[0].kept + outcomes[0].tiles == 80
 
 
-def test_a_job_that_was_put_aside_keeps_nobody_waiting(study, monkeypatch):
+def test_a_job_that_was_put_aside_keeps_nobody_waiting(study):
     use(study, CountingEncoder())
     entry = study.slides[0]
     aside = study.encode_job([entry])

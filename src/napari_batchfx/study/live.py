@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,8 @@ class Pace:
     >>> pace = Pace()
     >>> for _ in range(3):
     ...     pace.measured(8, 0.08, width=2)
-    >>> pace.rate, pace.batch, pace.budget(2)
-    (200.0, 6, 150)
+    >>> round(pace.rate), pace.batch, pace.budget(2)
+    (200, 6, 150)
     """
 
     each: float | None = None
@@ -117,7 +117,7 @@ class _Live:
         self.works: list[SlideWork] = []
         self.turns: deque[SlideWork] = deque()
         self.largest = recipe.settings.batch_size or recipe.encoder.most_at_once
-        self.encoded = 0
+        self.encoded: Counter[str] = Counter()
         self.failed: set[str] = set()
         self.problems: list[Problem] = []
 
@@ -152,6 +152,7 @@ class _Live:
             yield self._progress("waiting for tiles that are under way")
         else:
             yield from self._complete(aim)
+            yield self._progress("the view is done")
             self.view.finish(aim)
 
     def _send(self) -> None:
@@ -190,7 +191,7 @@ class _Live:
             except (BatchfxError, OSError) as error:
                 self._fail(batch.work, error)
                 continue
-            self.encoded += len(tiles.cells)
+            self.encoded[tiles.fingerprint] += len(tiles.cells)
             self.pace.measured(len(batch.cells), batch.seconds, self.line.width)
             yield self._progress(f"encoding {tiles.slide}", self.overview.add(tiles, batch.work.place.grid))
         for work in list(self.turns):
@@ -212,6 +213,8 @@ class _Live:
                 works.append(SlideWork(look.entry, place, cells))
             except (BatchfxError, OSError) as error:
                 self._report(look.entry.name, error)
+        # The slide that got least so far begins, or many movements would always favour the first.
+        works.sort(key=lambda work: self.encoded[work.entry.fingerprint])
         self.works, self.turns = works, deque(work for work in works if not work.is_done)
 
     def _show(self, aim: Aim, looks: tuple[Look, ...] | None = None) -> Job[None]:
@@ -294,4 +297,4 @@ class _Live:
         """What was encoded for all views; what was there already, and is damaged, for the last one."""
         finished = [work for work in self.works if work.is_done and work.entry.name not in self.failed]
         last = outcome_of(self.works, finished, self.problems)
-        return replace(last, tiles=self.encoded)
+        return replace(last, tiles=self.encoded.total())

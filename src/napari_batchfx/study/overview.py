@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from napari_batchfx.study.live_view import Look
     from napari_batchfx.tiles import TileGrid, TileMap
 
-_Axis, _SAMPLE = Axis, SAMPLE
-
 __all__ = ["MappedTiles", "Overview", "SlideMap", "blank_map", "tissue_cells"]
 
 _DESCRIPTION = (
@@ -72,6 +70,7 @@ class Overview:
     """
 
     def __init__(self) -> None:
+        self._adding = threading.Lock()
         self._lock = threading.Lock()
         self._axis = Axis()
         self._slides: dict[str, SlideMap] = {}
@@ -80,24 +79,27 @@ class Overview:
     def add(self, tiles: EncodedTiles, grid: TileGrid) -> MappedTiles:
         """Put tiles of a slide into its map; where the axis moves with them, its sample moves along."""
         name, cells, features = tiles.fingerprint, tiles.cells, tiles.features
-        with self._lock:
+        with self._adding:
             slide = self._slide(name, grid)
             room = SAMPLE - self._axis.seen
             if room > 0 and len(cells):
                 slide.sampled.append((cells[:room], features[:room]))
-            if self._axis.add(features):
-                for other, its in self._slides.items():
-                    for where, rows in its.sampled:
-                        its.tiles.set(where, self._axis.scores(rows))
-                        self._changed.add(other)
+            moved = self._axis.add(features)  # this takes its time, and the window asks for maps meanwhile
             values = self._axis.scores(features)
-            slide.tiles.set(cells, values)
-            self._changed.add(name)
-            return MappedTiles(name, cells, values)
+            others = [
+                (its, where, self._axis.scores(rows))
+                for its in (list(self._slides.values()) if moved else ())
+                for where, rows in its.sampled
+            ]
+            with self._lock:
+                for its, where, scores in [*others, (slide, cells, values)]:
+                    its.tiles.set(where, scores)
+                self._changed |= set(self._slides) if moved else {name}
+        return MappedTiles(name, cells, values)
 
     def replace(self, slides: dict[str, SlideMap], axis: Axis) -> None:
         """Take other maps instead, and the axis they were made with for what comes."""
-        with self._lock:
+        with self._adding, self._lock:
             self._axis, self._slides = axis, dict(slides)
             self._changed |= set(slides)
 
@@ -150,11 +152,12 @@ class Overview:
             self._changed.discard(fingerprint)
 
     def _slide(self, fingerprint: str, grid: TileGrid) -> SlideMap:
-        slide = self._slides.get(fingerprint)
-        if slide is None or not _fits(slide.grid, grid):
-            slide = self._slides[fingerprint] = SlideMap(grid, blank_map(grid), [])
-        slide.grid = grid  # of the same places; its tissue may be another
-        return slide
+        with self._lock:
+            slide = self._slides.get(fingerprint)
+            if slide is None or not _fits(slide.grid, grid):
+                slide = self._slides[fingerprint] = SlideMap(grid, blank_map(grid), [])
+            slide.grid = grid  # of the same places; its tissue may be another
+            return slide
 
 
 def _fits(one: TileGrid, other: TileGrid) -> bool:

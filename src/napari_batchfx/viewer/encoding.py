@@ -52,6 +52,7 @@ class Encoding(QObject):
         self._pace: Any = None
         self._scope: set[str] = set()
         self._told: set[str] = set()
+        self._watched: set[str] = set()
         self._said = (False, False)
         self._glanced = 0.0
         self._glance = _single_shot(self, self._on_glance)
@@ -281,14 +282,16 @@ class Encoding(QObject):
             self.cancel()
 
     def _on_layers(self) -> None:
-        if self.live:
-            self._watch_layers()
+        if self.live and self._watch_layers():  # not for every overlay that is made
             self.motion.nudge()
 
-    def _watch_layers(self) -> None:
-        """A slide that is hidden leaves the view, and comes back when it is shown."""
-        for entry in self.session.shown_slides():
+    def _watch_layers(self) -> bool:
+        """A slide that is hidden leaves the view, and comes back when it is shown; whether others are there now."""
+        shown = self.session.shown_slides()
+        for entry in shown:
             self.session.layer(entry, "slide").events.visible.connect(self._on_visible)
+        before, self._watched = self._watched, {entry.fingerprint for entry in shown}
+        return before != self._watched
 
     def _on_visible(self, _event: object = None) -> None:
         if self.live:

@@ -43,6 +43,7 @@ class EncodeDock(Dock):
         self._last_rate = ""
         self._idle_text = ""
         self._is_downloading = self._has_downloaded = self._is_busy = False
+        self._in_view = 0
         form = self.add_form()
         self.picker = EncoderPicker(self.session.new_job(), self)
         self.encoder = self.picker.box
@@ -232,6 +233,8 @@ class EncodeDock(Dock):
         self.row.show_progress(progress)
         self._is_downloading = progress.unit == "bytes" and bool(progress.total)
         self._has_downloaded |= self._is_downloading
+        if progress.unit == "tiles":
+            self._in_view = progress.total
         if progress.rate and progress.unit == "tiles":
             self._last_rate = f" · {progress.rate:,.0f} tiles/s"
         if self.card.text != self._idle_text:
@@ -268,7 +271,7 @@ class EncodeDock(Dock):
 
     def _say_rest(self, outcome: Any) -> None:
         """In live mode the line under the button says what became of the view; the card stays as it is."""
-        n = outcome.tiles + outcome.kept
+        n = self._in_view
         text = f"Live: all {n:,} tiles of this view are encoded." if n else "Live: no tissue in this view."
         if outcome.damaged:
             text += f" {outcome.damaged:,} are damaged in the file and left out."
