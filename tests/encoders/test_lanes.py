@@ -195,3 +195,23 @@ class TestInput:
     def test_encoders_without_a_resize_see_the_tiles_themselves(self, tiles):
         encoder = load("colour-statistics")
         np.testing.assert_array_equal(encoder.seen(tiles[:2]), tiles[:2])
+
+
+def test_a_compiler_that_fails_costs_a_note(tiles, monkeypatch):
+    """Asked for torch.compile on a machine where it can't: the plain model runs, and says so."""
+    import torch
+
+    def broken(model):
+        def compiled(*_):
+            raise RuntimeError("inductor: no C++ compiler found\nset CXX")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", broken)
+    encoder = load("test_vit", pretrained=False, device="cpu", compile=True)
+    assert any(
+        "without torch.compile" in note and "no C++ compiler found)" in note for note in encoder.warnings
+    )
+    plain = load("test_vit", pretrained=False, device="cpu")
+    np.testing.assert_array_equal(encoder.embed(tiles[:2]), plain.embed(tiles[:2]))
+    assert encoder.key == plain.key

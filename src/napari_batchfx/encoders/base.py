@@ -61,8 +61,8 @@ class Encoder(ABC):
         was none, or where the vector isn't the one it was trained on.
     precision_check : PrecisionCheck or None
         How close a reduced precision came to fp32, and what was chosen; None where there was no choice.
-    most_at_once : int
-        Most tiles that are worth giving to the model at once.
+    least_at_once, most_at_once : int
+        Tiles that are worth giving to the model at once.
 
     Examples
     --------
@@ -87,6 +87,7 @@ class Encoder(ABC):
     is_random: bool = False
     head: ClassifierHead | None = None
     precision_check: PrecisionCheck | None = None
+    least_at_once: int = 1
     most_at_once: int = 256
 
     def __init__(self) -> None:

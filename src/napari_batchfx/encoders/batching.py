@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["BatchSize"]
 
 TARGET_SECONDS = 0.1
@@ -24,6 +26,8 @@ class BatchSize:
     ----------
     start, limit : int
         Tiles of the first batch, and most tiles.
+    least : int
+        Fewest tiles of a batch that time decides about; where memory runs out one tile is the least.
     adaptive : bool
         Whether the time that batches take counts.
     target : float
@@ -49,15 +53,23 @@ class BatchSize:
     """
 
     def __init__(
-        self, start: int, limit: int, *, adaptive: bool = False, target: float = TARGET_SECONDS
+        self,
+        start: int,
+        limit: int,
+        *,
+        least: int = 1,
+        adaptive: bool = False,
+        target: float = TARGET_SECONDS,
     ) -> None:
+        self._least = min(least, max(1, limit))
         self.size = max(1, min(start, limit))
         self.limit, self.adaptive, self.target = max(1, limit), adaptive, target
         self.proven = 0
         self._cap = self.limit
-        self._patience, self._fits_since = PATIENCE, 0
+        self._patience, self._fits_since, self._is_retry = PATIENCE, 0, False
         self._warm: set[int] = set()
         self._seconds_a_tile: dict[int, float] = {}
+        self._last = (0, 0.0)
 
     def fitted(self, n: int, seconds: float) -> None:
         """Note a batch that went through."""
@@ -65,7 +77,7 @@ class BatchSize:
         if self._cap < self.limit and n >= min(self.size, self._cap):
             self._fits_since += 1
             if self._fits_since >= self._patience:
-                self._fits_since = 0
+                self._fits_since, self._is_retry = 0, True
                 self._cap = min(self.limit, self._cap * 2)
                 if not self.adaptive:
                     self.size = self._cap
@@ -74,24 +86,29 @@ class BatchSize:
         if n not in self._warm:
             # the first batch of a size also pays for compiling and for buffers
             self._warm.add(n)
+            self._seconds_a_tile[n] = seconds / n
             if seconds < self.target / 2:
                 self._resize(n * 2)
             elif seconds > 2 * self.target and len(self._warm) > 1:
                 self._resize(n // 2)
             return
-        # half of what was known: a neighbour's moment on the same cores isn't this model's speed
-        each = self._seconds_a_tile[n] = (seconds / n + self._seconds_a_tile.get(n, seconds / n)) / 2
+        # the quicker of the last two: a neighbour's moment on the same cores isn't this model's speed
+        last, self._last = self._last, (n, seconds / n)
+        each = self._seconds_a_tile[n] = min(seconds / n, last[1] if last[0] == n else self._known(n))
         if n * each > 1.5 * self.target:
+            # what was measured before the machine got slower says nothing now
+            self._seconds_a_tile.clear()
             self._resize(max(n // 4, int(self.target / each)))
-        elif n * each < 0.6 * self.target and self._is_worth(2 * n, each):
+        elif self._known(n // 2) < 0.9 * each:
+            self._resize(n // 2)
+        elif n * each < 0.6 * self.target and not 0.97 * each <= self._known(2 * n) < math.inf:
             self._resize(2 * n)
 
-    def _is_worth(self, n: int, each: float) -> bool:
-        known = self._seconds_a_tile.get(n)
-        return known is None or known < 0.97 * each
+    def _known(self, n: int) -> float:
+        return self._seconds_a_tile.get(n, math.inf)
 
     def _resize(self, n: int) -> None:
-        self.size = max(1, min(n, self._cap))
+        self.size = max(1, min(max(n, self._least), self._cap))
 
     def failed(self, n: int) -> None:
         """Note that memory ran out at ``n`` tiles."""
@@ -99,8 +116,9 @@ class BatchSize:
             # it fitted before: something else takes the memory now
             self.proven = max(1, n // 2)
         if n <= self._cap:
-            if self._cap < self.limit:
+            if self._is_retry:
                 self._patience = min(LONGEST_PATIENCE, self._patience * 2)
+            self._is_retry = False
             self._cap = max(1, n // 2)
         self.size = min(self.size, self._cap)
         self._fits_since = 0

@@ -24,6 +24,8 @@ __all__ = ["EncodedBatch", "encode"]
 
 CPU_FIRST, GPU_FIRST = 4, 16
 CPU_MOST, GPU_MOST = 32, 256
+#: Tiles that are read as one: the first of them wait for the last.
+READ_AT_ONCE = 64
 
 Cells = npt.NDArray[np.int64]
 Tiles = npt.NDArray[np.uint8]
@@ -120,10 +122,11 @@ def encode(
         return 0
     most = batch_size or min(GPU_MOST if on_gpu else CPU_MOST, encoder.most_at_once)
     first = batch_size or (GPU_FIRST if on_gpu else CPU_FIRST)
-    batch = BatchSize(first, most, adaptive=batch_size is None)
+    batch = BatchSize(first, most, least=encoder.least_at_once, adaptive=batch_size is None)
     with encoder.lanes() as lanes:
         threads = workers or (default_workers() if on_gpu else max(lanes.width, default_workers()))
-        source: Iterator[Any] = iter(iter_tiles(grid, wanted, batch_size=most, workers=threads))
+        read = min(most, READ_AT_ONCE)
+        source: Iterator[Any] = iter(iter_tiles(grid, wanted, batch_size=read, workers=threads))
         line = _Line(lanes, batch, source, None if normalizer is None else normalizer.transform)
         # on a GPU, and where one batch runs at a time, a size is tried alone: a full memory fails one batch
         line.tries_alone = on_gpu or lanes.width == 1
@@ -185,17 +188,25 @@ class _Line:
         return not (self.tries_alone and self._under_way and self.batch.size > self.batch.proven)
 
     def _fill(self) -> bool:
-        """Whether there are tiles at hand; reads some where there are none."""
-        if len(self._tiles) or self._is_dry:
-            return bool(len(self._tiles))
-        try:
-            cells, self._tiles = next(self.source)
-            self._cells = np.asarray(cells, dtype=np.int64)
-        except StopIteration:
-            self._is_dry = True
-        except Exception as error:  # noqa: BLE001 - raised again, after what was read before is encoded
-            self._is_dry, self._error = True, error
-        return bool(len(self._tiles))
+        """Whether there are tiles at hand; reads on until they make a batch."""
+        blocks = [(self._cells, self._tiles)] if len(self._tiles) else []
+        n = len(self._tiles)
+        while n < self.batch.size and not self._is_dry:
+            try:
+                cells, tiles = next(self.source)
+            except StopIteration:
+                self._is_dry = True
+            except Exception as error:  # noqa: BLE001 - raised again, after what was read before is encoded
+                self._is_dry, self._error = True, error
+            else:
+                blocks.append((np.asarray(cells, dtype=np.int64), tiles))
+                n += len(tiles)
+        if len(blocks) == 1:
+            self._cells, self._tiles = blocks[0]
+        elif blocks:
+            self._cells = np.concatenate([cells for cells, _ in blocks])
+            self._tiles = np.concatenate([tiles for _, tiles in blocks])
+        return n > 0
 
     def _send(self, cells: Cells, tiles: Tiles, *, front: bool = False, is_last_try: bool = False) -> None:
         chunk = _Chunk(cells, tiles, self.lanes.submit(tiles, self.before), is_last_try)

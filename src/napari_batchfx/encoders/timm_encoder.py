@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -25,6 +26,7 @@ ASSEMBLIES = ("pooled", "cls", "cls+mean", "mean")
 CPU_PIECE = 8
 #: Parameters from which all cores work on one batch: one core alone would take too long a tile to stop for.
 LARGE = 60e6
+Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 #: Parameters from which bf16 is worth a check on a CPU.
 WORTH_ROUNDING = 15e6
 
@@ -114,6 +116,8 @@ class TimmEncoder(Encoder):
         weights = f"random:{weights_hash[:16]}" if is_random else f"sha256:{weights_hash[:32]}"
         self._settle_precision(precision, f"{kind}/{identity}/{weights}/{assembly}/{config_hash}")
         self.key = f"{kind}/{identity}/{weights}/{self.precision}/{assembly}/{config_hash}"
+        if device == "cpu" and self.precision != "fp32":
+            self.least_at_once = 2
         if compile:
             self._compile()
 
@@ -136,7 +140,8 @@ class TimmEncoder(Encoder):
             tries = () if asked == "fp32" else (asked,)
         if not tries:
             return
-        check = check_precision(self._run_in, self.input_px, self.name, identity, self.device, tries)
+        n = 4 if self._size > LARGE and self.device == "cpu" else 12
+        check = check_precision(self._run_whole, n, self.input_px, self.name, identity, self.device, tries)
         self.precision_check = check
         if asked == "auto":
             self.precision = check.chosen
@@ -147,6 +152,11 @@ class TimmEncoder(Encoder):
                 f"{self.name}: {asked} changes its vectors (cosine {check.worst:.4f} with full precision on "
                 f"the worst of {check.n} test tiles); fp32 doesn't."
             )
+
+    def _run_whole(self, tiles: npt.NDArray[np.uint8], precision: str) -> npt.NDArray[np.float32]:
+        if self.device != "cpu":
+            return self._run_in(tiles, precision)
+        return self._spread(tiles, lambda some: self._run_in(some, precision))
 
     def _compile(self) -> None:
         import torch
@@ -169,9 +179,12 @@ class TimmEncoder(Encoder):
     def lanes(self) -> Lanes:
         """Threads that run the model side by side; one batch at a time where all cores work on it."""
         if self.device == "cpu":
-            width, threads = self._split_cores()
-            return Lanes(self._embed_here, width, lambda: own_torch_threads(threads))
+            return self._cpu_lanes(self._embed_here)
         return Lanes(self._embed_here, 2 if self.device.startswith("cuda") else 1)
+
+    def _cpu_lanes(self, run: Run) -> Lanes:
+        width, threads = self._split_cores()
+        return Lanes(run, width, lambda: own_torch_threads(threads))
 
     def _split_cores(self) -> tuple[int, int]:
         """Batches at once on a CPU, and torch threads of each."""
@@ -187,7 +200,11 @@ class TimmEncoder(Encoder):
     def _embed(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         if self.device != "cpu":
             return self._embed_here(tiles)
-        with self.lanes() as lanes:
+        return self._spread(tiles, self._embed_here)
+
+    def _spread(self, tiles: npt.NDArray[np.uint8], run: Run) -> npt.NDArray[np.float32]:
+        """Vectors of many tiles on a CPU, piece by piece on all of its lanes."""
+        with self._cpu_lanes(run) as lanes:
             size = min(CPU_PIECE, -(-len(tiles) // lanes.width))
             pieces = [lanes.submit(tiles[i : i + size]) for i in range(0, len(tiles), size)]
             return np.concatenate([piece.result().features for piece in pieces])
@@ -195,8 +212,14 @@ class TimmEncoder(Encoder):
     def _embed_here(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Vectors of a batch, computed in this thread."""
         size = CPU_PIECE if self.device == "cpu" else len(tiles)
-        pieces = [self._run(tiles[i : i + size]) for i in range(0, len(tiles), size)]
+        pieces = [self._padded(tiles[i : i + size]) for i in range(0, len(tiles), size)]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _padded(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if len(tiles) >= self.least_at_once:
+            return self._run(tiles)
+        # bf16's kernel for a single tile rounds otherwise than the one for several
+        return self._run(np.repeat(tiles, self.least_at_once, axis=0))[:: self.least_at_once]
 
     def _run(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Vectors of tiles that the model gets at once, checked, and every failure in one sentence."""
@@ -212,7 +235,7 @@ class TimmEncoder(Encoder):
                 note = f"{self.name}: fp16 overflowed on some tiles; those ran in full precision."
                 if note not in self.warnings:
                     self.warnings.append(note)
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, MemoryError) as error:
             if self.device.startswith("cuda"):
                 torch.cuda.empty_cache()
             raise self._too_large(len(tiles)) from error
@@ -301,7 +324,7 @@ class TimmEncoder(Encoder):
 def _is_convolutional(model: Any) -> bool:
     """Whether most of a model's weights are convolutions, which run faster with the channels innermost."""
     inside = sum(p.numel() for p in model.parameters() if p.ndim == 4)
-    return 2 * inside > sum(p.numel() for p in model.parameters())
+    return bool(2 * inside > sum(p.numel() for p in model.parameters()))
 
 
 def _three(values: Any) -> tuple[float, float, float]:
