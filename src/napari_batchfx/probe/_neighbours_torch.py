@@ -58,7 +58,8 @@ class TorchSearch:
         self.queries = self.x[self.rows].clone()
         if self.x.shape[1] > self.dim:
             self.queries[:, self.dim :] = self.queries[:, self.dim :].flip(1)
-        self.masks = [torch.from_numpy(w.cells).to(self.x.device) for w in wanted]
+        # a list that takes every cell needs no mask, and asking the device would make it wait
+        self.masks = [None if w.cells.all() else torch.from_numpy(w.cells).to(self.x.device) for w in wanted]
         q = len(rows)
         return [
             (
@@ -76,8 +77,10 @@ class TorchSearch:
         scores.masked_fill_(self.group[self.rows, None] == self.group[None, first:last], -torch.inf)
         out = []
         for mask, (best, where) in zip(self.masks, lists, strict=True):
-            allowed = mask[self.cell[self.rows]][:, self.cell[first:last]]
-            mine = scores if bool(allowed.all()) else scores.masked_fill(~allowed, -torch.inf)
+            mine = scores
+            if mask is not None:
+                allowed = mask[self.cell[self.rows]][:, self.cell[first:last]]
+                mine = scores.masked_fill(~allowed, -torch.inf)
             top, at = torch.topk(mine, min(best.shape[1], last - first), dim=1)
             both = torch.cat([best, top], dim=1)
             places = torch.cat([where, at + first], dim=1)

@@ -19,6 +19,7 @@ Metric = Literal["cosine", "euclidean"]
 
 _QUERIES = 1_024  # a block of the product is 1,024 x 4,096 float32: 16 MB
 _POINTS = 4_096
+_GPU = 4  # a GPU takes blocks so many times larger, each way
 _PAIRED = 2_048  # all pairs: square blocks, each looked at from both sides
 _SPARE = 8  # candidates kept beyond k, so that rounding in the product can't lose a true neighbour
 _WORTH_A_GPU = 2e11  # multiplications; below, starting torch takes longer than the search
@@ -183,21 +184,23 @@ def nearest_job(
         for step, lists in enumerate(search.all_pairs(wanted, widths, _PAIRED), 1):
             paired = lists
             yield ticker.tick(n * step // (steps + 1) - ticker.done)
-    for at in range(0, len(rows), _QUERIES):
-        block = rows[at : at + _QUERIES]
+    larger = 1 if where.removeprefix("torch:") == "cpu" else _GPU
+    height, breadth = _QUERIES * larger, _POINTS * larger
+    for at in range(0, len(rows), height):
+        block = rows[at : at + height]
         lists = search.start(block, wanted, widths)
         if paired:
             lists = [(best[block], spots[block]) for best, spots in paired]
         else:
-            for first in range(0, n, _POINTS):
-                lists = search.take_up(lists, first, min(first + _POINTS, n))
+            for first in range(0, n, breadth):
+                lists = search.take_up(lists, first, min(first + breadth, n))
                 yield ticker.tick(0)
         for i, want in enumerate(wanted):
             candidates, squared = search.measure(lists[i])
             original = np.where(candidates >= 0, order[candidates], n)
             by = np.lexsort((original, squared), axis=-1)[:, : want.k]
             near, far = np.take_along_axis(original, by, 1), np.take_along_axis(squared, by, 1)
-            target = turn[at : at + _QUERIES]
+            target = turn[at : at + height]
             index[i][target] = np.where(near < n, near, -1)
             distance[i][target] = far / 2 if metric == "cosine" else np.sqrt(far)
         yield ticker.tick(0 if paired else len(block))

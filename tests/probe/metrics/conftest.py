@@ -1,4 +1,5 @@
 import pytest
+from tests.study.conftest import slide_files  # noqa: F401  # a fixture
 
 from .made import made_table as _made_table
 

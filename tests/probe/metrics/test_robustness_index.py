@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_batchfx.errors import ProbeError
-from napari_batchfx.probe.metrics import candidate_ks, cramers_v, robustness_index
+from napari_batchfx.probe.metrics import candidate_ks, cramers_v, croma, robustness_index
 
 from .made import codes, distances, lists, made_table, table_of
 
@@ -97,6 +97,24 @@ def test_croma_gets_the_same(case):
     found = robustness_index(table, k=case["k"])
     assert found.value == pytest.approx(case["robustness_index"], abs=1e-12)
     assert found.support["telling"] == pytest.approx(case["support"])
+
+
+def test_croma_itself_gets_the_same_where_it_is_installed():
+    """The golden numbers come from it; this runs it on a table they don't hold."""
+    pytest.importorskip("croma")
+    import pandas as pd
+    from croma.metrics.croma import CrossConfounderRobustnessMargin
+    from croma.metrics.ri import RobustnessIndex
+
+    table = made_table(n=600, slides=40, sites=4, seed=11)
+    rows = {"sample_id": table.obs_names, "image_path": "-", "dataset": "made"}
+    rows |= {"label": table.obs["label"].to_numpy(), "site": table.obs["site"].to_numpy()}
+    rows |= {name: table.obs["slide"].to_numpy() for name in ("group_id", "slide_id")}
+    given = np.asarray(table.X), pd.DataFrame(rows)
+    curve = RobustnessIndex.compute_curve(*given, confounder_column="site", k_values=[1, 5, 11])
+    assert robustness_index(table, k=[1, 5, 11]).curve == pytest.approx(curve, abs=1e-12)
+    theirs = CrossConfounderRobustnessMargin.compute(*given, confounder_column="site")
+    assert croma(table).per_tile == pytest.approx(theirs.sample_values, abs=1e-6)
 
 
 def by_hand(table, k, rows=None):

@@ -175,9 +175,25 @@ def test_class_tied_to_site_says_so_and_gives_the_rest(command, tmp_path):
     )
 
 
-def test_a_study_is_read(command, tmp_path):
+def test_a_study_without_tiles_says_what_to_do(command, tmp_path):
     from napari_batchfx.study import Study
 
     with Study.create(tmp_path / "empty.batchfx") as study:
         study.save()
     refused(command(tmp_path / "empty.batchfx"), "encode")
+
+
+def test_a_study_is_read(command, slide_files, tmp_path):
+    """Four slides of two scanners and two patients, with classes drawn on them."""
+    from tests.study.conftest import set_up
+
+    with set_up(tmp_path / "s.batchfx", slide_files) as study:
+        run(study.encode_job())
+        wanted = metrics.robustness_index(study.table("tissue"), "label", "scanner", "slide", k=5)
+        study.save()
+    done = command(tmp_path / "s.batchfx", "--k", 5, "--json")
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["batch"] == "scanner"  # the study has no sites
+    assert facts["metrics"]["robustness_index"]["value"] == wanted.value
+    assert facts["metrics"]["robustness_index"]["support"]["groups"] == 4

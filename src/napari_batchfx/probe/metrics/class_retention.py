@@ -109,10 +109,10 @@ def class_retention(
     support["queries"] = int(voted.sum())
     support["chance"] = 1.0 / len(present)
     support["recall"] = {names[c]: float(v) for c, v in zip(present, r, strict=True)}
-    support["ci"] = bootstrap_interval(
-        truth, predicted, unit[queries][voted], len(present), n_bootstrap, seed
-    ).tolist()
-    return MetricResult(float(np.nanmean(r)), support)
+    ci = bootstrap_interval(truth, predicted, unit[queries][voted], len(present), n_bootstrap, seed)
+    support["ci"] = ci.tolist()
+    interval = (float(ci[0]), float(ci[1])) if n_bootstrap else None
+    return MetricResult(float(np.nanmean(r)), support, interval=interval)
 
 
 def _vote(

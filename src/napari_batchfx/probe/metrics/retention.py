@@ -21,7 +21,7 @@ _LOW = 0.05
 
 
 def retention_beside(
-    table: AnnData, label: str | None, group: Group
+    table: AnnData, label: str | None, group: Group, n_bootstrap: int = 0
 ) -> tuple[MetricResult | None, list[str]]:
     """Class retention where the table has classes, and what to mind about it."""
     if label is None or not has_values(table, label):
@@ -34,7 +34,7 @@ def retention_beside(
     codes: str | NDArray[np.intp] = np.arange(table.n_obs)
     if group is not None:
         codes = group if isinstance(group, str) else np.asarray(group, dtype=np.intp)
-    found = class_retention(table, label, codes, n_bootstrap=0)
+    found = class_retention(table, label, codes, n_bootstrap=n_bootstrap)
     chance = found.support.get("chance")
     if chance is not None and found.value < chance + _LOW:
         return found, [

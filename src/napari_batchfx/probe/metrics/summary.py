@@ -118,7 +118,7 @@ def measure_job(
 ) -> Job[dict[str, MetricResult]]:
     """:func:`measure` as a job."""
     plain = read_tiles(table, label, batch, None, unit_length=False)
-    retention, minded = retention_beside(table, label, group)
+    retention, minded = retention_beside(table, label, group, n_bootstrap)
     yield Progress(1, 0, "telling classes apart")
     out: dict[str, MetricResult] = {}
     if label is not None:
