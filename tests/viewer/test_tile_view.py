@@ -196,6 +196,7 @@ def test_arrow_keys_step_and_the_last_one_wins(session, dock, viewer, wait, qtbo
 
 
 def test_follow_the_pointer(session, dock, viewer, wait, qtbot):
+    dock.view._rest.setInterval(3000)  # longer than the moves take on a busy machine
     dock.follow.setChecked(True)
     seen = []
     dock.view.shown.connect(lambda tile: seen.append(tile.cell))
