@@ -256,5 +256,5 @@ def test_clearing_while_live_begins_anew(live, viewer, wait):
     wait(lambda: sum(encoder.seen.values()) >= 2 * first)
     wait(lambda: in_view(session, entry) <= shown(session, entry))
     assert encode.card.kind != "error", encode.card.text
-    assert "Live: all" in encode.row.line.text()
+    wait(lambda: "Live: all" in encode.row.line.text())
     encode.live.setChecked(False)
