@@ -128,13 +128,20 @@ def _work(recipe: Recipe, entry: SlideEntry, wanted: NDArray[np.integer[Any]] | 
 
 def _fill(work: SlideWork, recipe: Recipe, *, show: bool) -> Job[None]:
     """Encode what a slide lacks and store it batch by batch; its tiles are yielded with the slide's name."""
-    from napari_batchfx.encoders import encode
-
     what = f"encoding {work.entry.name}"
     work.place.grid.check_slide()
     for start in range(0, len(work.stored), BLOCK if show else max(1, len(work.stored))):
         block = work.stored[start : start + BLOCK] if show else work.stored
         yield Progress(start + len(block), 0, what, partial=work.read(block) if show else None)
+    if work.is_done:
+        return
+    with work.place.array.writing(work.entry.name):
+        yield from _compute(work, recipe, what)
+
+
+def _compute(work: SlideWork, recipe: Recipe, what: str) -> Job[None]:
+    from napari_batchfx.encoders import encode
+
     while not work.is_done:
         todo = work.take()
         if found := work.found():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,8 @@ class _Live:
         self.encoded: Counter[str] = Counter()
         self.failed: set[str] = set()
         self.problems: list[Problem] = []
+        self.held: set[str] = set()
+        self.holding = ExitStack()
 
     def run(self) -> Job[None]:
         shown = planned = -1  # turns of the view
@@ -166,6 +169,7 @@ class _Live:
                 return
             work = self.turns[0]
             try:
+                self._hold(work)
                 cells = work.take(min(self.pace.batch, self.largest))
             except (BatchfxError, OSError) as error:
                 self._fail(work, error)
@@ -175,6 +179,12 @@ class _Live:
             self.turns.rotate(-1)
             if work.is_done:
                 self.turns.remove(work)
+
+    def _hold(self, work: SlideWork) -> None:
+        """Keep the right to write a slide's features until the job ends."""
+        if work.entry.fingerprint not in self.held:
+            self.holding.enter_context(work.place.array.writing(work.entry.name))
+            self.held.add(work.entry.fingerprint)
 
     def _collect(self) -> Job[None]:
         """Store and show the batches that ran; meanwhile the next ones run."""
@@ -289,7 +299,8 @@ class _Live:
 
     def close(self) -> None:
         """Keep what runs, and end the threads."""
-        self.line.close()
+        with self.holding:
+            self.line.close()
         for work in self.works:
             work.claim.drop()
 

@@ -96,6 +96,7 @@ def _component_job(study: Bench) -> Job[tuple[dict[str, SlideMap], Axis]]:
             grid = study.grid(entry)
             array = feature_array(study, entry, grid, study.encode_transform(entry))
             done = np.asarray(array.done_cells(), dtype=np.int64).reshape(-1, 2)
+            done = done[np.asarray(array.has(done), dtype=bool)]  # not those damaged on the disk
             if len(done):
                 sources.append((entry, grid, array, done))
         except (BatchfxError, OSError) as error:

@@ -81,6 +81,7 @@ def _component(recipe: Recipe, place: Place, cell: tuple[int, int]) -> float | N
         try:
             array = recipe.place(entry).array
             done = np.asarray(array.done_cells(), dtype=np.int64).reshape(-1, 2)
+            done = done[np.asarray(array.has(done), dtype=bool)]  # not those damaged on the disk
         except (BatchfxError, OSError):
             continue  # a slide that can't be opened is said elsewhere, and isn't in the overlay either
         if len(done):

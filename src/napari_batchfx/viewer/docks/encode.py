@@ -242,7 +242,7 @@ class EncodeDock(Dock):
 
     def _on_done(self, encoded: Any) -> None:
         outcome = encoded.outcome
-        warnings = self._encoder_warnings()
+        warnings = [*self.session.study.store().damage_said(), *self._encoder_warnings()]
         if self.encoding.live and not outcome.problems:
             self.picker.warn(warnings)  # the card above says what becomes of the view
             self._say_rest(outcome)
@@ -307,9 +307,11 @@ class EncodeDock(Dock):
 
     def _clear(self) -> None:
         self.encoding.cancel()
-        self.session.study.store().clear()
+        store = self.session.study.store()
+        deleted = self.guarded(lambda: store.clear() or True)
         self.session.settings_changed.emit()
-        self.card.say("Features deleted.")
+        if deleted:
+            self.card.say("Features deleted.")
         self.refresh()
 
     # ------------------------------------------------------------------ settings
