@@ -1,6 +1,6 @@
 """Train batchfx-mini, the encoder that comes with the package, from nothing.
 
-    python tools/train_mini.py [--data ../shared/data] [--work mini-work] [--steps 2000]
+    python tools/train_mini.py [--data ../shared/data] [--work mini-work] [--steps 1500]
 
 Self-supervised, on the phantom and on those real images that are free to use; see docs/methods/batchfx-mini.md. Takes
 about an hour on two cores, less on a GPU (taken where there is one). A stopped run goes on from its last checkpoint
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--work", type=Path, default=ROOT / "mini-work", help="where patches and checkpoints go"
     )
     parser.add_argument("--patches", type=Path, help="where the patches are, if not in the work folder")
-    parser.add_argument("--phantoms", type=int, default=4500, help="places of phantoms")
+    parser.add_argument("--phantoms", type=int, default=2400, help="places of phantoms")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--every", type=float, default=240.0, help="seconds between checkpoints")

@@ -56,6 +56,22 @@ def interval(hits: np.ndarray, y: np.ndarray, unit: np.ndarray, seed: int = 0) -
     return {"value": value, "low": float(low), "high": float(high), "draws": np.array(draws)}
 
 
+def mean_of(results: list[dict]) -> dict:
+    """The mean of independent results, with its interval."""
+    draws = np.mean([r["draws"] for r in results], axis=0)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    value = float(np.mean([r["value"] for r in results]))
+    return {"value": value, "low": float(low), "high": float(high), "draws": draws}
+
+
+def difference(one: dict, other: dict) -> str:
+    """One minus the other, with the interval of the same draws."""
+    if "draws" not in one:
+        return f"{one['value'] - other['value']:+.3f}"
+    low, high = np.percentile(one["draws"] - other["draws"], [2.5, 97.5])
+    return f"{one['value'] - other['value']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def crc(x: np.ndarray, tiles: labelled.Labelled, probe, repeats: int = REPEATS) -> dict:
     """Stratified five-fold cross-validation, repeated."""
     y = tiles.y
@@ -102,10 +118,13 @@ def measure(embed, sets: dict[str, labelled.Labelled], repeats: int = REPEATS) -
             )
         if "lymph nodes" in sets:
             tiles = sets["lymph nodes"]
+            both = []
             for slide in np.unique(tiles.domain):
                 name = f"lymph nodes, lymphoid or not, tested on {slide}: {kind}"
                 rows = tiles.domain != slide
                 out[name] = transfer(vectors["lymph nodes"], tiles, probe, rows, ~rows, np.arange(len(rows)))
+                both.append(out[name])
+            out[f"lymph nodes, mean of both: {kind}"] = mean_of(both)
         if "phantom" in sets:
             tiles = sets["phantom"]
             early = np.isin(tiles.group, np.unique(tiles.group)[::2])
@@ -176,6 +195,14 @@ def main() -> int:
             r = results[name][row]
             cells.append(f"{r['value']:.3f} ({r['low']:.3f}–{r['high']:.3f})")
         print(f"| {row} | " + " | ".join(cells) + " |")
+    mini, *others = results
+    print(
+        f"\n{mini} minus each of the others\n\n| | " + " | ".join(others) + " |\n|---|" + "---|" * len(others)
+    )
+    for row in first:
+        print(
+            f"| {row} | " + " | ".join(difference(results[mini][row], results[o][row]) for o in others) + " |"
+        )
     if options.json:
         plain = {
             n: {k: {a: b for a, b in v.items() if a != "draws"} for k, v in r.items()}

@@ -75,6 +75,7 @@ def write(network: torch.nn.Module, recipe: Recipe, patches: Patches, path: Path
         "licence": "BSD-3-Clause",
         "trained_on": {name: int((patches.source == k).sum()) for k, name in enumerate(patches.names)},
         "objective": recipe.objective,
+        "telling": recipe.telling,
         "steps": recipe.steps,
         "views": 2 * recipe.steps * recipe.places,
         "seed": recipe.seed,

@@ -26,16 +26,16 @@ class Recipe:
     architecture: str = "mobilenetv4_conv_small"
     objective: str = "contrast"
     telling: float = 1.0  # weight of the statistics' squared error
-    steps: int = 2000
-    places: int = 128  # places a step, two views each
+    steps: int = 1500
+    places: int = 96  # places a step, two views each
     rate: float = 2e-3
     warmup: int = 100
-    cooling: int = 500  # the last steps, in which the rate falls to a hundredth
+    cooling: int = 450  # the last steps, in which the rate falls to a hundredth
     decay: float = 0.02
     averaging: float = 0.995
     seed: int = 0
-    large_px: int = 96  # side of the views in the last steps ...
-    large_steps: int = 0  # ... and how many of those there are
+    large_px: int = 112  # side of the views in the last steps ...
+    large_steps: int = 80  # ... and how many of those there are
     views: ViewSettings = field(default_factory=ViewSettings)
 
     def rate_at(self, step: int) -> float:

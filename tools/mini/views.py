@@ -30,7 +30,7 @@ class ViewSettings:
     rest by their square roots.
     """
 
-    px: int = 96
+    px: int = 80
     mpp_low: float = 0.28
     mpp_high: float = 1.1
     apart: float = 0.6
