@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from napari_batchfx.probe import metrics
+from napari_batchfx.probe.fitted import FittedProbe
+from napari_batchfx.probe.probes import PROBES
 from napari_batchfx.probe.result import SiteProbeResult
+from napari_batchfx.probe.signature import SignatureResult, signature, signature_job
 from napari_batchfx.probe.site_probe import site_probe, site_probe_job
 
-__all__ = ["SiteProbeResult", "metrics", "site_probe", "site_probe_job"]
+__all__ = [
+    "PROBES",
+    "FittedProbe",
+    "SignatureResult",
+    "SiteProbeResult",
+    "metrics",
+    "signature",
+    "signature_job",
+    "site_probe",
+    "site_probe_job",
+]

@@ -19,6 +19,9 @@ __all__ = ["build_warnings", "inside_classes"]
 FEW_GROUPS = 5
 NOTABLE_ASSOCIATION = 0.3
 _MIN_CELL = 5
+TIED = 0.99
+UNEVEN = 0.05
+OVERSURE = 0.1
 
 
 def inside_classes(
@@ -56,6 +59,8 @@ def build_warnings(
     notes: list[str],
     permutations: int,
     relabellings: int | None,
+    slide_even: float = float("nan"),
+    ece: float = float("nan"),
 ) -> list[str]:
     """The traps of this design, the gravest first; ``relabellings`` is how many others exist."""
     batch, grouping = design.batch, design.grouping
@@ -72,6 +77,11 @@ def build_warnings(
             text += (
                 f" Inside {worst} alone it is right in {round(100 * v['value'])} of 100 cases "
                 f"(guessing {round(100 * v['chance'])})."
+            )
+        elif association > TIED:
+            text += (
+                f" No class occurs in two of them: nothing in this table can tell the {batch} from the "
+                "tissue."
             )
         out.append(text)
     fewest = min(s["groups"] for s in design.support["batches"].values())
@@ -100,4 +110,20 @@ def build_warnings(
         )
     if constant == design.x.shape[1]:
         out.append("Every tile has the same features: the encoder sees nothing here.")
-    return out + notes + design.notes
+    if abs(slide_even - value) > UNEVEN:
+        out.append(
+            f"Slides with many tiles weigh in the balanced accuracy: with every slide counted the same it is "
+            f"{slide_even:.2f}, not {value:.2f}."
+        )
+    if ece > OVERSURE:
+        out.append(
+            f"Confidence and truth differ by {round(100 * ece)} points on average, even after calibration: "
+            "read the confidence of single tiles as an order, not as a probability."
+        )
+    out += notes + design.notes
+    if association is None and constant != design.x.shape[1]:
+        out.append(
+            f"No tile has a class, so how far the tissue itself differs between one {batch} and the next is "
+            "not known: differing tissue is recognised as well."
+        )
+    return out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,32 +11,42 @@ from numpy.typing import NDArray
 from napari_batchfx.jobs import Progress, Ticker
 from napari_batchfx.probe.design import Design
 from napari_batchfx.probe.folds import buffer, grouped_folds
-from napari_batchfx.probe.logistic import (
-    Basis,
-    SoftmaxWeights,
-    fit_softmax,
-    fit_temperature,
-    log_loss,
-    softmax,
+from napari_batchfx.probe.logistic import SoftmaxWeights, fit_softmax, fit_temperature, log_loss, softmax
+from napari_batchfx.probe.nuisance import take_out
+from napari_batchfx.probe.probes import (
+    LinearScorer,
+    LogisticFits,
+    NeighbourScorer,
+    ProbeName,
+    Scaler,
+    fit_centroids,
+    fit_neighbours,
 )
-from napari_batchfx.probe.relabellings import Relabellings
-from napari_batchfx.probe.statistics import balance_weights, balanced_accuracy
+from napari_batchfx.probe.statistics import balance_weights
 
-__all__ = ["C_GRID", "INNER_SPLITS", "CrossFit", "choose_penalty", "crossfit", "permutation_scores"]
+__all__ = [
+    "C_GRID",
+    "DEFAULT_C",
+    "INNER_SPLITS",
+    "CrossFit",
+    "choose_penalty",
+    "crossfit",
+    "fits_a_fold",
+    "keep_batches",
+]
 
 C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 INNER_SPLITS = 3
 MAX_INNER_ROWS = 8_000
-MAX_PERMUTATION_ROWS = 3_000
-MAX_PERMUTATION_RANK = 128
-_DEFAULT_C = 1e-2
+DEFAULT_C = 1e-2
 
 
 @dataclass
 class CrossFit:
-    """Out-of-fold probabilities (m, b), and what was chosen in each fold."""
+    """Out-of-fold probabilities (m, b), what was chosen in each fold, and the classifier of each."""
 
     proba: NDArray[np.float64]
+    scorers: list[LinearScorer | NeighbourScorer] = field(default_factory=list)
     c: list[float] = field(default_factory=list)
     temperature: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -82,7 +91,7 @@ def choose_penalty(
                 yield ticker.tick((len(grid) - i - 1) * len(folds))
                 break
     if best is None:
-        return _DEFAULT_C, 1.0
+        return DEFAULT_C, 1.0
     return best[1], best[2]
 
 
@@ -109,48 +118,51 @@ def _buffered(design: Design, test: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return buffer(design.yx, design.slide, test & blocks) & blocks
 
 
-def crossfit(design: Design, ticker: Ticker, seed: int = 0) -> Generator[Progress, None, CrossFit]:
-    """Score every tile with a classifier that has not seen its unit."""
+def fits_a_fold(probe: ProbeName) -> int:
+    """How many fits a fold takes, for the progress."""
+    return {"logistic": INNER_SPLITS * len(C_GRID), "linear": 0}.get(probe, INNER_SPLITS) + 1
+
+
+def crossfit(
+    design: Design,
+    ticker: Ticker,
+    seed: int = 0,
+    probe: ProbeName = "logistic",
+    nuisance: NDArray[np.float32] | None = None,
+) -> Generator[Progress, None, CrossFit]:
+    """Score every tile with a classifier that has not seen its unit.
+
+    With ``nuisance`` (m, q), what a ridge regression on it explains of the features is taken out first; the
+    regression too is estimated on the training tiles of a fold.
+    """
     y, b = design.y, len(design.batches)
     out = CrossFit(np.full((len(y), b), 1.0 / b))
     rng = np.random.default_rng(seed)
     unchosen = 0
+    scorer: LinearScorer | NeighbourScorer
     for k in range(design.grouping.n_splits):
+        before = ticker.done
         test = design.grouping.fold == k
         train_mask = ~test & ~_buffered(design, test)
-        train_mask = _keep_batches(train_mask, ~test, y, b)
+        train_mask = keep_batches(train_mask, ~test, y, b)
         train = np.flatnonzero(train_mask)
         weight = balance_weights(y[train], design.slide[train])
-        basis = Basis.fit(design.x[train], weight)
-        z = basis.transform(design.x[train])
-
-        c, temperature = _DEFAULT_C, 1.0
-        sub = np.arange(len(train))
-        if len(sub) > MAX_INNER_ROWS:
-            sub = np.sort(rng.choice(len(train), MAX_INNER_ROWS, replace=False, p=weight / weight.sum()))
-        inner = _inner_folds(design, train[sub], seed)
-        if inner is None or len(np.unique(y[train[sub]])) < b:
-            unchosen += 1
-            yield ticker.tick(INNER_SPLITS * len(C_GRID))
+        x, x_test = design.x[train], design.x[test]
+        if nuisance is not None:
+            x, x_test = take_out(x, nuisance[train], weight, x_test, nuisance[test])
+        if probe == "linear":
+            scorer, temperature, chosen = _paper_layer(design, train, x, weight, seed)
         else:
-            folds = np.unique(inner)
-            usable = np.ones((len(folds), len(sub)), dtype=bool)
-            for f, fold in enumerate(folds):
-                whole = np.zeros(len(y), dtype=bool)
-                whole[train[sub[inner == fold]]] = True
-                usable[f] = ~_buffered(design, whole)[train[sub]]
-                usable[f] = _keep_batches(usable[f] & (inner != fold), inner != fold, y[train[sub]], b)
-            before = ticker.done
-            w_sub = balance_weights(y[train[sub]], design.slide[train[sub]])
-            c, temperature = yield from choose_penalty(
-                z[sub], basis.values, y[train[sub]], w_sub, inner, b, ticker, usable
+            scorer, c, temperature, chosen = yield from _chosen(
+                design, train, x, weight, probe, rng, seed, ticker
             )
-            yield ticker.tick(max(0, INNER_SPLITS * len(C_GRID) - (ticker.done - before)))
-        fit = fit_softmax(z, basis.values, y[train], weight, c, b)
-        out.proba[test] = softmax(fit.logits(basis.transform(design.x[test])) / temperature)
-        out.c.append(float(c))
+            if probe == "logistic":
+                out.c.append(c)
+        unchosen += not chosen
+        out.proba[test] = softmax(scorer.logits(x_test) / temperature)
+        out.scorers.append(scorer)
         out.temperature.append(float(temperature))
-        yield ticker.tick()
+        yield ticker.tick(max(0, fits_a_fold(probe) - (ticker.done - before)))
     if unchosen:
         out.notes.append(
             "Too few groups to choose the strength of the penalty and the calibration inside the training "
@@ -160,7 +172,128 @@ def crossfit(design: Design, ticker: Ticker, seed: int = 0) -> Generator[Progres
     return out
 
 
-def _keep_batches(
+def _chosen(
+    design: Design,
+    train: NDArray[np.intp],
+    x: NDArray[np.float32],
+    weight: NDArray[np.float64],
+    probe: ProbeName,
+    rng: np.random.Generator,
+    seed: int,
+    ticker: Ticker,
+) -> Generator[Progress, None, tuple[LinearScorer | NeighbourScorer, float, float, bool]]:
+    """The classifier of a fold, with the penalty and the temperature that do best inside it."""
+    b = len(design.batches)
+    y, slide = design.y[train], design.slide[train]
+    scaler: Scaler | None = None
+    if probe == "logistic":
+        scaler = Scaler.fit(x, weight)
+        x = scaler.apply_inplace(x)  # a copy of the training rows: ours
+    sub = np.arange(len(train))
+    if len(sub) > MAX_INNER_ROWS:
+        sub = np.sort(rng.choice(len(train), MAX_INNER_ROWS, replace=False, p=weight / weight.sum()))
+    c, temperature = DEFAULT_C, 1.0
+    inner = _inner_folds(design, train[sub], seed)
+    chosen = inner is not None and len(np.unique(y[sub])) == b
+    if inner is not None and chosen:
+        usable = _usable(design, train[sub], inner)
+        c, temperature = yield from _inside(
+            x if len(sub) == len(train) else x[sub], y[sub], slide[sub], inner, usable, b, probe, seed, ticker
+        )
+    if probe == "centroid":
+        return fit_centroids(x, y, weight, b), c, temperature, chosen
+    if probe == "knn":
+        return fit_neighbours(x, y, slide, b, seed), c, temperature, chosen
+    coef, intercept = LogisticFits(b).fit(x, y, weight, c)
+    assert scaler is not None  # set above for this probe
+    coef = coef / scaler.scale[:, None].astype(np.float64)
+    linear = LinearScorer(scaler.mean, coef.astype(np.float32), intercept.astype(np.float32))
+    return linear, c, temperature, chosen
+
+
+def _inside(
+    x: NDArray[np.float32],
+    y: NDArray[np.intp],
+    slide: NDArray[np.intp],
+    inner: NDArray[np.intp],
+    usable: NDArray[np.bool_],
+    b: int,
+    probe: ProbeName,
+    seed: int,
+    ticker: Ticker,
+) -> Generator[Progress, None, tuple[float, float]]:
+    """``C`` by the held-out log loss over inner folds, and the temperature at it.
+
+    The grid is walked from strong to weak penalty and left once the loss has risen twice.
+    """
+    folds = np.unique(inner)
+    weight = balance_weights(y, slide)
+    fits = [LogisticFits(b) for _ in folds]
+    best: tuple[float, float, float] | None = None
+    worse = 0
+    for c in C_GRID if probe == "logistic" else (DEFAULT_C,):
+        logits = np.full((len(y), b), np.nan)
+        for f, fold in enumerate(folds):
+            test, train = inner == fold, usable[f]
+            if probe == "centroid":
+                logits[test] = fit_centroids(x[train], y[train], weight[train], b).logits(x[test])
+            elif probe == "knn":
+                logits[test] = fit_neighbours(x[train], y[train], slide[train], b, seed).logits(x[test])
+            else:
+                coef, intercept = fits[f].fit(x[train], y[train], weight[train], c)
+                logits[test] = x[test] @ coef.astype(np.float32) + intercept
+            yield ticker.tick()
+        temperature = _temperature(logits, y, weight)
+        loss = log_loss(logits, y, weight, temperature)
+        if best is None or loss < best[0] - 1e-4:
+            best, worse = (loss, c, temperature), 0
+        else:
+            worse += 1
+            if worse == 2:
+                break
+    return (DEFAULT_C, 1.0) if best is None else best[1:]
+
+
+def _paper_layer(
+    design: Design,
+    train: NDArray[np.intp],
+    x: NDArray[np.float32],
+    weight: NDArray[np.float64],
+    seed: int,
+) -> tuple[LinearScorer, float, bool]:
+    """The paper's layer: one inner fold validates, the rest trains."""
+    from napari_batchfx.probe.adam_layer import fit_adam_layer
+
+    b = len(design.batches)
+    y = design.y[train]
+    inner = _inner_folds(design, train, seed)
+    chosen = inner is not None and len(np.unique(y[inner == inner.min()])) == b
+    if inner is None or not chosen:
+        everything = np.ones(len(train), dtype=bool)
+        return fit_adam_layer(x, y, weight, everything, b, seed, train=everything), 1.0, False
+    held = inner == inner.min()
+    scorer = fit_adam_layer(x, y, weight, held, b, seed, train=_usable(design, train, inner)[0])
+    return scorer, _temperature(scorer.logits(x[held]), y[held], weight[held]), True
+
+
+def _temperature(logits: NDArray[np.float64], y: NDArray[np.intp], weight: NDArray[np.float64]) -> float:
+    """A temperature from far more to far less sure: centroid distances have no scale of their own."""
+    return fit_temperature(logits, y, weight, (1e-2, 1e3))
+
+
+def _usable(design: Design, rows: NDArray[np.intp], inner: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which rows (n_folds, n) each inner fold may train on: not its own, and none that touches them."""
+    folds = np.unique(inner)
+    out = np.ones((len(folds), len(rows)), dtype=bool)
+    for f, fold in enumerate(folds):
+        whole = np.zeros(len(design.y), dtype=bool)
+        whole[rows[inner == fold]] = True
+        out[f] = ~_buffered(design, whole)[rows]
+        out[f] = keep_batches(out[f] & (inner != fold), inner != fold, design.y[rows], len(design.batches))
+    return out
+
+
+def keep_batches(
     mask: NDArray[np.bool_], fallback: NDArray[np.bool_], y: NDArray[np.intp], b: int
 ) -> NDArray[np.bool_]:
     """Use the buffered rows again for a batch that the buffer would leave without training tiles."""
@@ -169,57 +302,3 @@ def _keep_batches(
         if not (mask & (y == k)).any():
             out |= fallback & (y == k)
     return out
-
-
-def permutation_scores(
-    design: Design, c: float, permutations: int, seed: int, ticker: Ticker
-) -> Generator[Progress, None, tuple[NDArray[np.float64], int]]:
-    """Balanced accuracy with the true labels (first) and with labels moved between whole units.
-
-    Also how many relabellings exist: where that is fewer than ``permutations``, each of them is scored once.
-
-    Units in groups are dealt into folds anew for every relabelling, exactly as for the true labels, so that
-    the comparison is fair; spatial blocks exchange labels within their fold, which stays where it is.
-    """
-    rng = np.random.default_rng([seed, 7])
-    b = len(design.batches)
-    y, slide = design.y, design.slide
-    grouping = design.grouping
-    rows = np.arange(len(y))
-    if len(rows) > MAX_PERMUTATION_ROWS:
-        weight = balance_weights(y, slide)
-        rows = np.sort(rng.choice(len(y), MAX_PERMUTATION_ROWS, replace=False, p=weight / weight.sum()))
-    y, unit, fold, blocks = y[rows], grouping.unit[rows], grouping.fold[rows], grouping.in_blocks[rows]
-    # label-free, so the same for every relabelling; units are balanced because labels move with units
-    even = balance_weights(np.zeros(len(rows), dtype=np.intp), unit)
-    basis = Basis.fit(design.x[rows], even, rank=MAX_PERMUTATION_RANK)
-    z = basis.transform(design.x[rows])
-    within = np.where(blocks, fold, -1)
-    mixed = bool(blocks.any() and not blocks.all())
-    if mixed:  # a block may stand for a batch of one patient: it exchanges labels with patients too
-        within = np.zeros_like(within)
-    touching: dict[int, NDArray[np.bool_]] = {}
-    if blocks.all() and design.yx is not None:
-        for k in range(grouping.n_splits):
-            touching[k] = buffer(design.yx[rows], slide[rows], fold == k)
-    n_splits = grouping.n_splits if blocks.all() else min(3, grouping.n_splits)
-    relabellings = Relabellings(y, unit, within)
-    scores: list[float] = []
-    for labels in chain((y,), relabellings.draw(permutations, rng)):
-        split = fold if blocks.all() else grouped_folds(unit, labels, n_splits, seed)
-        predicted = np.full(len(labels), -1, dtype=np.intp)
-        weight = balance_weights(labels, unit)
-        for k in np.unique(split):
-            test = split == k
-            train = ~test
-            if int(k) in touching and split is fold:
-                train = _keep_batches(train & ~touching[int(k)], train, labels, b)
-            if not train.any():
-                continue
-            fit = fit_softmax(
-                z[train], basis.values, labels[train], weight[train], c, b, max_iter=50, tol=1e-3
-            )
-            predicted[test] = fit.logits(z[test]).argmax(axis=1)
-        scores.append(balanced_accuracy(labels, predicted, b))
-        yield ticker.tick()
-    return np.array(scores), relabellings.count

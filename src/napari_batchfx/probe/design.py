@@ -120,7 +120,7 @@ def read_design(table: AnnData, batch: str, group: str, n_splits: int, seed: int
     support = {"tiles": len(rows), "batches": per_batch, "left_out": left_out, "grouped_by": grouping.kind}
     return Design(
         rows,
-        np.asarray(x[rows], dtype=np.float32),
+        np.asarray(x if len(rows) == len(x) else x[rows], dtype=np.float32),
         y,
         slide,
         yx,

@@ -203,7 +203,12 @@ def fit_softmax(
     return SoftmaxWeights(coef, found.x[r * n_classes :])
 
 
-def fit_temperature(logits: NDArray[np.floating], y: NDArray[np.intp], weight: NDArray[np.floating]) -> float:
+def fit_temperature(
+    logits: NDArray[np.floating],
+    y: NDArray[np.intp],
+    weight: NDArray[np.floating],
+    bounds: tuple[float, float] = (0.2, 20.0),
+) -> float:
     """Temperature (> 0) by which held-out logits are divided so that their probabilities are honest.
 
     Guo et al. 2017, "On calibration of modern neural networks", ICML: the one-parameter form of Platt
@@ -213,7 +218,7 @@ def fit_temperature(logits: NDArray[np.floating], y: NDArray[np.intp], weight: N
 
     found = minimize_scalar(
         lambda t: log_loss(logits, y, weight, float(np.exp(t))),
-        bounds=(np.log(0.2), np.log(20.0)),
+        bounds=(np.log(bounds[0]), np.log(bounds[1])),
         method="bounded",
     )
     return float(np.exp(found.x))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from napari_batchfx.probe.fitted import FittedProbe
 
 __all__ = ["SiteProbeResult"]
 
@@ -62,6 +65,16 @@ class SiteProbeResult:
         Cramér's V between label and batch.
     settings : dict
         ``C`` and temperature of every fold, permutations run and asked for, bootstrap draws, seed.
+    probe : str
+        "logistic", "centroid", "knn" or "linear".
+    slide_balanced_accuracy : float
+        As the balanced accuracy, but every slide counts the same within its batch, however many tiles it has.
+    calibration : dict
+        ``ece`` (expected calibration error), ``log_loss``, and ``reliability``, a row a tenth of the
+        confidence: ``low``, ``high``, ``tiles``, ``confidence``, ``accuracy``, ``weight``. Slides and batches
+        weigh the same, as in training. Empty in results of a version that did not note it.
+    fitted : FittedProbe or None
+        The classifiers, to score further tiles with; not part of :meth:`to_dict`.
     """
 
     confidence: NDArray[np.float64]
@@ -83,6 +96,31 @@ class SiteProbeResult:
     settings: dict[str, Any] = field(default_factory=dict)
     p_floor: float = float("nan")
     relabellings: int | None = None
+    probe: str = "logistic"
+    slide_balanced_accuracy: float = float("nan")
+    calibration: dict[str, Any] = field(default_factory=dict)
+    fitted: FittedProbe | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def margin(self) -> NDArray[np.float64]:
+        """Probability of the tile's own batch less that of the likeliest other (n,): above 0 = recognised."""
+        if not len(self.proba):
+            return np.zeros(0)
+        ranked = np.sort(self.proba, axis=1)
+        own_is_top = self.confidence >= ranked[:, -1]
+        return np.asarray(self.confidence - np.where(own_is_top, ranked[:, -2], ranked[:, -1]))
+
+    @property
+    def entropy(self) -> NDArray[np.float64]:
+        """Entropy of the probabilities over that of guessing (n,): 0 = sure of one batch, 1 = no idea."""
+        p = np.clip(self.proba, 1e-300, 1.0)
+        return np.asarray(-(p * np.log(p)).sum(axis=1) / np.log(len(self.batches)))
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error; NaN where it was not noted."""
+        value = self.calibration.get("ece")
+        return float("nan") if value is None else float(value)
 
     @property
     def finding(self) -> Literal["recognised", "undecided", "not recognised"]:
@@ -160,18 +198,18 @@ class SiteProbeResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes ``None``."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "fitted"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SiteProbeResult:
         """Take back what :meth:`to_dict` gave."""
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(cls)} - {"fitted"}
         out = {k: v for k, v in values.items() if k in known}
         for name, kind in _ARRAYS.items():
             out[name] = np.asarray(_with_nan(out[name]), dtype=kind)
         b = len(out["batches"])
         out["proba"] = out["proba"].reshape(-1, b)
-        for name in ("permutation_p", "balanced_accuracy", "p_floor"):
+        for name in ("permutation_p", "balanced_accuracy", "p_floor", "slide_balanced_accuracy"):
             value = out.get(name)
             out[name] = float("nan") if value is None else float(value)
         return cls(**out)

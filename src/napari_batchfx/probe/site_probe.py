@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from napari_batchfx import jobs
 from napari_batchfx.errors import ProbeError
 from napari_batchfx.jobs import Job, Ticker
+from napari_batchfx.probe.probes import ProbeName
 from napari_batchfx.probe.result import SiteProbeResult
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ def site_probe(
     seed: int = 0,
     permutations: int = 19,
     n_bootstrap: int = 1000,
+    probe: ProbeName = "logistic",
 ) -> SiteProbeResult:
     """Train a simple classifier to tell batches apart; score every tile with one that has not seen it.
 
-    A standardised, L2-penalised multinomial logistic regression. Everything is out of fold: the tiles of a
-    patient (or slide) are scored by a classifier trained on other patients. Standardisation, the strength of
+    By default a standardised, L2-penalised multinomial logistic regression (scikit-learn's, lbfgs).
+    Everything is out of fold: the tiles of a patient (or slide) are scored by a classifier trained on other
+    patients. Standardisation, the strength of
     the penalty and the temperature that makes the probabilities honest are all estimated inside the training
     folds, again grouped. Every batch counts the same, and every slide the same within its batch.
 
@@ -55,6 +58,9 @@ def site_probe(
         principal components. With fewer than 19 nothing can be called recognised.
     n_bootstrap : int
         Draws of groups for the interval.
+    probe : {"logistic", "centroid", "knn", "linear"}
+        Logistic regression; nearest centroid; five nearest neighbours; or the paper's linear layer (Adam,
+        needs torch). Centroid and neighbours take the features as they are, the others standardise each.
 
     Returns
     -------
@@ -91,6 +97,7 @@ def site_probe(
             seed=seed,
             permutations=permutations,
             n_bootstrap=n_bootstrap,
+            probe=probe,
         )
     )
 
@@ -104,40 +111,46 @@ def site_probe_job(
     seed: int = 0,
     permutations: int = 19,
     n_bootstrap: int = 1000,
+    probe: ProbeName = "logistic",
 ) -> Job[SiteProbeResult]:
     """:func:`site_probe` as a job: yields after every fit and returns the result."""
     import numpy as np
 
+    from napari_batchfx.probe.calibration import calibration
     from napari_batchfx.probe.caveats import build_warnings, inside_classes
-    from napari_batchfx.probe.crossfit import C_GRID, INNER_SPLITS, crossfit, permutation_scores
+    from napari_batchfx.probe.crossfit import DEFAULT_C, crossfit, fits_a_fold
     from napari_batchfx.probe.design import read_design
+    from napari_batchfx.probe.fitted import FittedProbe
+    from napari_batchfx.probe.permuting import permutation_scores
+    from napari_batchfx.probe.probes import check_probe
     from napari_batchfx.probe.relabellings import MANY
-    from napari_batchfx.probe.statistics import bootstrap_interval, recalls
+    from napari_batchfx.probe.statistics import balance_weights, bootstrap_interval, recalls
 
     if n_splits < 2:
         raise ProbeError(f"Site probe: at least 2 folds are needed, not {n_splits}.")
+    probe = check_probe(probe)
     design = read_design(table, batch, group or "slide", n_splits, seed, MIN_TILES)
     b = len(design.batches)
     k = design.grouping.n_splits
     ticker = Ticker(
-        k * (INNER_SPLITS * len(C_GRID) + 1) + (permutations + 1 if permutations else 0),
+        k * fits_a_fold(probe) + (permutations + 1 if permutations else 0),
         f"recognising the {batch}",
         unit="fits",
     )
     yield ticker.tick(0)
-    fit = yield from crossfit(design, ticker)
+    fit = yield from crossfit(design, ticker, probe=probe)
 
     predicted = fit.proba.argmax(axis=1)
     confusion = np.zeros((b, b), dtype=np.int64)
     np.add.at(confusion, (design.y, predicted), 1)
     recall = recalls(design.y, predicted, b)
-    ci = bootstrap_interval(design.y, predicted, design.grouping.unit, b, n_bootstrap, seed)
+    ci = bootstrap_interval(design.y, predicted, design.grouping.unit, b, n_bootstrap, seed, k)
     p, p_floor = float("nan"), 1.0
     exist: int | None = None
     scored = 0
     if permutations:
-        typical = float(np.median(fit.c))
-        scores, exist = yield from permutation_scores(design, typical, permutations, seed, ticker)
+        typical = float(np.median(fit.c)) if fit.c else DEFAULT_C
+        scores, exist = yield from permutation_scores(design, typical, permutations, seed, ticker, probe)
         scored = len(scores) - 1
         p_floor = 1.0 / (1 + scored)
         p = (1 + int(np.sum(scores[1:] >= scores[0] - 1e-12))) / (1 + scored)
@@ -151,6 +164,10 @@ def site_probe_job(
     folds[design.rows] = design.grouping.fold
     by_class, association = inside_classes(table, design, predicted)
     value = float(np.mean(recall))
+    weight = balance_weights(design.y, design.slide)
+    right = predicted == design.y
+    even = float(np.mean([np.average(right[design.y == i], weights=weight[design.y == i]) for i in range(b)]))
+    honest = calibration(fit.proba, design.y, weight)
     result = SiteProbeResult(
         confidence=confidence,
         proba=proba,
@@ -166,7 +183,9 @@ def site_probe_job(
         folds=folds,
         batch=batch,
         grouped_by=design.grouping.kind,
-        warnings=build_warnings(design, by_class, association, value, fit.notes, permutations, exist),
+        warnings=build_warnings(
+            design, by_class, association, value, fit.notes, permutations, exist, even, honest["ece"]
+        ),
         support=design.support,
         by_class=by_class,
         association=association,
@@ -178,7 +197,12 @@ def site_probe_job(
             "permutations_asked": permutations,
             "n_bootstrap": n_bootstrap,
             "seed": seed,
+            "probe": probe,
         },
+        probe=probe,
+        slide_balanced_accuracy=even,
+        calibration=honest,
+        fitted=FittedProbe.of(table, design, fit, probe),
     )
     yield ticker.tick(max(0, ticker.total - ticker.done), partial=result)
     return result

@@ -1,0 +1,89 @@
+"""Interval, p and calibration against runs whose truth is known."""
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from napari_batchfx.jobs import Ticker, run
+from napari_batchfx.probe import site_probe
+from napari_batchfx.probe.calibration import calibration
+from napari_batchfx.probe.design import read_design
+from napari_batchfx.probe.permuting import permutation_scores
+
+
+def test_p_is_uniform_where_there_is_no_effect(make_batches):
+    """200 tables whose slides differ and whose sites don't: the rank of the true labels, ties at random."""
+    rng = np.random.default_rng(0)
+    ranks, reported = [], []
+    for seed in range(200):
+        table = make_batches(shift=0.0, slide_sd=1.0, slides=10, tiles=6, dim=3, class_signal=0, seed=seed)
+        design = read_design(table, "site", "patient", 5, seed, 6)
+        scores, _ = run(permutation_scores(design, 0.01, 19, seed, Ticker(20, "", unit="fits"), "centroid"))
+        higher, same = (scores[1:] > scores[0] + 1e-12).sum(), (abs(scores - scores[0]) <= 1e-12).sum()
+        ranks.append((higher + rng.uniform(0, same)) / 20)
+        reported.append((1 + (scores[1:] >= scores[0] - 1e-12).sum()) / 20)
+    assert kstest(ranks, "uniform").pvalue > 0.01
+    assert np.mean(np.array(reported) <= 0.05) <= 0.09  # 0.05, and three standard errors less a little
+    assert np.mean(np.array(reported) <= 0.2) <= 0.29
+
+
+def test_the_interval_covers_nine_of_ten(make_batches):
+    """120 draws of ten patients a site, from one pair of sites: the interval holds the mean of all draws."""
+    values, intervals = [], []
+    for seed in range(120):
+        table = make_batches(shift=0.0, slide_sd=0.5, slides=20, tiles=10, dim=4, class_signal=0, seed=seed)
+        x = table.X.copy()
+        x[:, 0] += 1.2 * (table.obs["site"] == "AMC").to_numpy()
+        table.X = x
+        found = site_probe(table, probe="centroid", permutations=0, n_bootstrap=300)
+        values.append(found.balanced_accuracy)
+        intervals.append(found.ci)
+    low, high = np.array(intervals).T
+    truth = np.mean(values)
+    assert 0.6 < truth < 0.8
+    covered = np.mean((low <= truth) & (truth <= high))
+    assert 0.9 <= covered <= 0.99
+    assert np.mean(high - low) < 0.35  # and not by being as wide as can be
+
+
+def test_calibration_of_honest_and_of_boastful_probabilities():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.5, 1.0, 50_000)
+    y = (rng.random(len(p)) > p).astype(int)
+    honest = calibration(np.column_stack([p, 1 - p]), y, np.ones(len(p)))
+    assert honest["ece"] < 0.01
+    assert sum(one["tiles"] for one in honest["reliability"]) == len(p)
+    boast = np.where(p > 0.5, 0.99, 0.01)
+    found = calibration(np.column_stack([boast, 1 - boast]), y, np.ones(len(p)))
+    assert found["ece"] == pytest.approx(0.99 - 0.75, abs=0.01)  # right in three of four, by design
+
+
+def test_calibration_by_hand():
+    proba = np.array([[0.95, 0.05], [0.95, 0.05], [0.65, 0.35], [0.35, 0.65]])
+    found = calibration(proba, np.array([0, 1, 0, 1]), np.array([1.0, 1.0, 2.0, 2.0]))
+    # bin 0.9-1: weight 1/3, right half of the time; bin 0.6-0.7: weight 2/3, always right
+    assert found["ece"] == pytest.approx(0.45 / 3 + 0.35 * 2 / 3)
+    assert found["reliability"][9]["accuracy"] == pytest.approx(0.5)
+    assert np.isnan(found["reliability"][0]["accuracy"])
+
+
+@pytest.mark.parametrize("probe", ["logistic", "centroid"])
+def test_the_probe_is_calibrated_within_groups_that_differ(make_batches, probe):
+    table = make_batches(shift=0.25, slide_sd=0.2, slides=24, tiles=40, class_signal=0)
+    found = site_probe(table, probe=probe, permutations=0, n_bootstrap=50)
+    assert 0.55 < found.balanced_accuracy < 0.95
+    assert found.ece < 0.08
+    assert found.calibration["log_loss"] < np.log(2)
+
+
+def test_margin_and_entropy(make_batches):
+    found = site_probe(make_batches(sites=3, slides=12, shift=0.5), permutations=0, n_bootstrap=50)
+    own = found.confidence
+    others = np.array(
+        [np.delete(p, np.argmin(abs(p - c))).max() for p, c in zip(found.proba, own, strict=True)]
+    )
+    np.testing.assert_allclose(found.margin, own - others)
+    p = found.proba
+    np.testing.assert_allclose(found.entropy, -(p * np.log(p)).sum(axis=1) / np.log(3))
+    assert ((found.entropy >= 0) & (found.entropy <= 1)).all()
+    np.testing.assert_array_equal(found.margin > 0, own == p.max(axis=1))
