@@ -13,7 +13,7 @@ from napari_batchfx.errors import FeatureError
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["FEATURE_FILES", "read_features_with_columns"]
+__all__ = ["FEATURE_FILES", "read_feature_rows", "read_features_with_columns"]
 
 FEATURE_FILES = (".npy", ".npz", ".csv", ".tsv", ".h5", ".hdf5")
 _NAMES = ("features", "feats", "embeddings", "X")
@@ -42,6 +42,13 @@ def read_features_with_columns(features: Path, columns: Path) -> AnnData:
         )
     obs.index = pd.Index([str(i) for i in range(len(obs))])
     return anndata.AnnData(x, obs=obs)
+
+
+def read_feature_rows(path: Path) -> NDArray[np.float32]:
+    """Features (n, d) of a file of one of :data:`FEATURE_FILES`."""
+    if not path.is_file():
+        raise FeatureError(f"{path.name}: there is no such file.")
+    return _features(path)
 
 
 def _features(path: Path) -> NDArray[np.float32]:

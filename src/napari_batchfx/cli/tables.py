@@ -1,19 +1,16 @@
-"""``embed`` slides into a table, ``probe`` a table or a study."""
+"""``embed`` slides into a table."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from napari_batchfx.cli._app import command, count, drive, finish, note, open_or_create, out
+from napari_batchfx.cli._app import command, count, drive, finish, note, open_or_create
+from napari_batchfx.cli.probing import register as register_probe
 from napari_batchfx.cli.tissue import Icc, LeaveOut, tissue_choice
-from napari_batchfx.errors import BatchfxError, ProbeError, StudyError
-
-if TYPE_CHECKING:
-    from napari_batchfx.probe import SiteProbeResult
+from napari_batchfx.errors import BatchfxError, StudyError
 
 __all__ = ["register"]
 
@@ -21,9 +18,9 @@ Meta = Annotated[list[str] | None, typer.Option(help="One for all slides, or one
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands: this one, and ``probe`` after it."""
     command(app)(embed)
-    command(app)(probe)
+    register_probe(app)
 
 
 def embed(
@@ -145,94 +142,3 @@ def embed(
             for warning in work.encoder().warnings:
                 note(f"Mind: {warning}")
     finish(problems, len(slides))
-
-
-def probe(
-    source: Annotated[Path, typer.Argument(help="A table (.h5ad) or a study (.batchfx).")],
-    batch: Annotated[
-        str | None, typer.Option(help="What to recognise: site, scanner, stain, slide; scanner otherwise.")
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="What must not be split: patient, slide; patient otherwise.")
-    ] = None,
-    permutations: Annotated[
-        int | None, typer.Option(help="Permutation baselines; 19 otherwise.", min=0)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed; 0 otherwise.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Say how well a simple classifier recognises the scanner (or site) from one tile."""
-    given: dict[str, Any] = {"batch": batch, "group": group, "permutations": permutations, "seed": seed}
-    given = {key: value for key, value in given.items() if value is not None}
-    if source.suffix == ".batchfx" or (not source.is_file() and source.suffix != ".h5ad"):
-        result = _probe_study(source, given)
-    else:
-        from napari_batchfx.features import read_h5ad
-        from napari_batchfx.probe import site_probe_job
-
-        table = read_h5ad(source)
-        for key in ("batch", "group"):
-            if key in given and given[key] not in table.obs:
-                texts = table.obs.select_dtypes(exclude=["number", "bool"])
-                columns = texts.columns.drop("pair", errors="ignore")
-                raise ProbeError(
-                    f"{source.name}: has no column {given[key]}; give --{key} one of "
-                    f"{', '.join(map(str, columns))}."
-                )
-        result = drive(site_probe_job(table, **{"batch": "scanner", **given}))
-    facts = probe_facts(result)
-    if as_json:
-        print(json.dumps(facts, ensure_ascii=False, indent=2))
-    else:
-        _print_probe(facts)
-
-
-def _probe_study(path: Path, given: dict[str, Any]) -> SiteProbeResult:
-    from pydantic import ValidationError
-
-    from napari_batchfx.study import Study
-
-    with Study.open(path) as study:
-        for key, value in given.items():
-            try:
-                setattr(study.settings.probe, key, value)
-            except ValidationError as error:
-                raise typer.BadParameter(error.errors()[0]["msg"], param_hint=f"--{key}") from error
-        try:
-            return drive(study.probe_job()).result
-        finally:
-            for problem in study.problems:
-                note(str(problem))
-
-
-def probe_facts(result: SiteProbeResult) -> dict[str, Any]:
-    """What a probe found, without its one value a tile."""
-    per_tile = ("confidence", "proba", "folds")
-    facts = {key: value for key, value in result.to_dict().items() if key not in per_tile}
-    return {"verdict": result.verdict, **facts}
-
-
-def _print_probe(facts: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    console = out()
-    console.print(facts["verdict"], markup=False)
-    low, high = facts["ci"]
-    p = facts["permutation_p"]
-    numbers = f"balanced accuracy {_number(facts['balanced_accuracy'])} ({_number(low)}-{_number(high)})"
-    numbers += f", chance {_number(facts['chance'])}"
-    numbers += f", permutation p {_number(p)}" if p is not None else ""
-    console.print(f"{numbers}, grouped by {facts['grouped_by']}", markup=False)
-    table = Table(title=f"true {facts['batch']} (rows) taken for (columns), tiles")
-    table.add_column("")
-    for name in facts["batches"]:
-        table.add_column(str(name), justify="right")
-    for name, row in zip(facts["batches"], facts["confusion"], strict=True):
-        table.add_row(str(name), *(f"{count:,}" for count in row))
-    console.print(table)
-    for warning in facts["warnings"]:
-        console.print(f"Mind: {warning}", markup=False)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
