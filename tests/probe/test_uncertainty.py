@@ -87,3 +87,15 @@ def test_margin_and_entropy(make_batches):
     np.testing.assert_allclose(found.entropy, -(p * np.log(p)).sum(axis=1) / np.log(3))
     assert ((found.entropy >= 0) & (found.entropy <= 1)).all()
     np.testing.assert_array_equal(found.margin > 0, own == p.max(axis=1))
+
+
+@pytest.mark.parametrize("probe", ["logistic", "centroid", "knn"])
+def test_calibrated_also_where_the_penalty_is_chosen_on_a_part(make_batches, monkeypatch, probe):
+    """A classifier of few tiles is surer than one of many: its temperature is not that of the many."""
+    from napari_batchfx.probe import crossfit
+
+    monkeypatch.setattr(crossfit, "MAX_INNER_ROWS", 150)
+    table = make_batches(shift=0.08, slides=24, tiles=60, dim=60, class_signal=0)
+    found = site_probe(table, probe=probe, permutations=0, n_bootstrap=50)
+    assert 0.55 < found.balanced_accuracy < 0.95
+    assert found.ece < 0.08

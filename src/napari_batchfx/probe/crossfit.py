@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_batchfx.jobs import Progress, Ticker
 from napari_batchfx.probe.design import Design
-from napari_batchfx.probe.folds import buffer, grouped_folds
+from napari_batchfx.probe.inner import INNER_SPLITS, buffered, inner_folds, keep_batches, usable
 from napari_batchfx.probe.logistic import SoftmaxWeights, fit_softmax, fit_temperature, log_loss, softmax
 from napari_batchfx.probe.nuisance import take_out
 from napari_batchfx.probe.probes import (
@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-INNER_SPLITS = 3
 MAX_INNER_ROWS = 8_000
 DEFAULT_C = 1e-2
 
@@ -95,29 +94,6 @@ def choose_penalty(
     return best[1], best[2]
 
 
-def _inner_folds(design: Design, train: NDArray[np.intp], seed: int) -> NDArray[np.intp] | None:
-    """Inner fold of each training row; ``None`` where a batch has too few units."""
-    y, unit = design.y[train], design.grouping.unit[train]
-    blocks = design.grouping.in_blocks[train]
-    b = len(design.batches)
-    if blocks.all():
-        regions = np.unique(design.grouping.fold[train], return_inverse=True)[1]
-        if regions.max() == 0:  # one region left: its blocks have to do
-            regions = np.unique(unit, return_inverse=True)[1] % 2
-        return np.asarray(regions % INNER_SPLITS, dtype=np.intp)
-    fewest = min(len(np.unique(unit[y == k])) for k in range(b))
-    if fewest < 2:
-        return None
-    return grouped_folds(unit, y, min(INNER_SPLITS, fewest), seed)
-
-
-def _buffered(design: Design, test: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    if design.yx is None or not design.grouping.in_blocks.any():
-        return np.zeros(len(test), dtype=bool)
-    blocks = design.grouping.in_blocks
-    return buffer(design.yx, design.slide, test & blocks) & blocks
-
-
 def fits_a_fold(probe: ProbeName) -> int:
     """How many fits a fold takes, for the progress."""
     return {"logistic": INNER_SPLITS * len(C_GRID), "linear": 0}.get(probe, INNER_SPLITS) + 1
@@ -143,7 +119,7 @@ def crossfit(
     for k in range(design.grouping.n_splits):
         before = ticker.done
         test = design.grouping.fold == k
-        train_mask = ~test & ~_buffered(design, test)
+        train_mask = ~test & ~buffered(design, test)
         train_mask = keep_batches(train_mask, ~test, y, b)
         train = np.flatnonzero(train_mask)
         weight = balance_weights(y[train], design.slide[train])
@@ -193,22 +169,72 @@ def _chosen(
     if len(sub) > MAX_INNER_ROWS:
         sub = np.sort(rng.choice(len(train), MAX_INNER_ROWS, replace=False, p=weight / weight.sum()))
     c, temperature = DEFAULT_C, 1.0
-    inner = _inner_folds(design, train[sub], seed)
+    inner = inner_folds(design, train[sub], seed)
     chosen = inner is not None and len(np.unique(y[sub])) == b
     if inner is not None and chosen:
-        usable = _usable(design, train[sub], inner)
+        allowed = usable(design, train[sub], inner)
         c, temperature = yield from _inside(
-            x if len(sub) == len(train) else x[sub], y[sub], slide[sub], inner, usable, b, probe, seed, ticker
+            x if len(sub) == len(train) else x[sub],
+            y[sub],
+            slide[sub],
+            inner,
+            allowed,
+            b,
+            probe,
+            seed,
+            ticker,
         )
+    if chosen and len(sub) < len(train):
+        # one fitted on so few tiles is surer than it should be where one fitted on all is not
+        temperature = _whole_temperature(design, train, x, y, slide, weight, probe, c, seed)
+    scorer = _fit(x, y, slide, weight, b, probe, c, seed)
+    if scaler is not None and isinstance(scorer, LinearScorer):
+        coef = scorer.coef / scaler.scale[:, None]
+        scorer = LinearScorer(scaler.mean, coef, scorer.intercept)
+    return scorer, c, temperature, chosen
+
+
+def _fit(
+    x: NDArray[np.float32],
+    y: NDArray[np.intp],
+    slide: NDArray[np.intp],
+    weight: NDArray[np.float64],
+    b: int,
+    probe: ProbeName,
+    c: float,
+    seed: int,
+) -> LinearScorer | NeighbourScorer:
+    """One classifier; the logistic regression takes features that are standardised already."""
     if probe == "centroid":
-        return fit_centroids(x, y, weight, b), c, temperature, chosen
+        return fit_centroids(x, y, weight, b)
     if probe == "knn":
-        return fit_neighbours(x, y, slide, b, seed), c, temperature, chosen
+        return fit_neighbours(x, y, slide, b, seed)
     coef, intercept = LogisticFits(b).fit(x, y, weight, c)
-    assert scaler is not None  # set above for this probe
-    coef = coef / scaler.scale[:, None].astype(np.float64)
-    linear = LinearScorer(scaler.mean, coef.astype(np.float32), intercept.astype(np.float32))
-    return linear, c, temperature, chosen
+    mean = np.zeros(x.shape[1], dtype=np.float32)
+    return LinearScorer(mean, coef.astype(np.float32), intercept.astype(np.float32))
+
+
+def _whole_temperature(
+    design: Design,
+    train: NDArray[np.intp],
+    x: NDArray[np.float32],
+    y: NDArray[np.intp],
+    slide: NDArray[np.intp],
+    weight: NDArray[np.float64],
+    probe: ProbeName,
+    c: float,
+    seed: int,
+) -> float:
+    """Temperature of a classifier fitted on all but one inner fold, on tiles of that fold."""
+    inner = inner_folds(design, train, seed)
+    assert inner is not None  # there is one for fewer tiles of the same units
+    allowed = usable(design, train, inner)[0]
+    b = len(design.batches)
+    fit = _fit(x[allowed], y[allowed], slide[allowed], weight[allowed], b, probe, c, seed)
+    held = np.flatnonzero(inner == inner.min())
+    if len(held) > MAX_INNER_ROWS:
+        held = np.sort(np.random.default_rng([seed, 3]).choice(held, MAX_INNER_ROWS, replace=False))
+    return _temperature(fit.logits(x[held]), y[held], weight[held])
 
 
 def _inside(
@@ -216,7 +242,7 @@ def _inside(
     y: NDArray[np.intp],
     slide: NDArray[np.intp],
     inner: NDArray[np.intp],
-    usable: NDArray[np.bool_],
+    allowed: NDArray[np.bool_],
     b: int,
     probe: ProbeName,
     seed: int,
@@ -234,7 +260,7 @@ def _inside(
     for c in C_GRID if probe == "logistic" else (DEFAULT_C,):
         logits = np.full((len(y), b), np.nan)
         for f, fold in enumerate(folds):
-            test, train = inner == fold, usable[f]
+            test, train = inner == fold, allowed[f]
             if probe == "centroid":
                 logits[test] = fit_centroids(x[train], y[train], weight[train], b).logits(x[test])
             elif probe == "knn":
@@ -266,39 +292,16 @@ def _paper_layer(
 
     b = len(design.batches)
     y = design.y[train]
-    inner = _inner_folds(design, train, seed)
+    inner = inner_folds(design, train, seed)
     chosen = inner is not None and len(np.unique(y[inner == inner.min()])) == b
     if inner is None or not chosen:
         everything = np.ones(len(train), dtype=bool)
         return fit_adam_layer(x, y, weight, everything, b, seed, train=everything), 1.0, False
     held = inner == inner.min()
-    scorer = fit_adam_layer(x, y, weight, held, b, seed, train=_usable(design, train, inner)[0])
+    scorer = fit_adam_layer(x, y, weight, held, b, seed, train=usable(design, train, inner)[0])
     return scorer, _temperature(scorer.logits(x[held]), y[held], weight[held]), True
 
 
 def _temperature(logits: NDArray[np.float64], y: NDArray[np.intp], weight: NDArray[np.float64]) -> float:
     """A temperature from far more to far less sure: centroid distances have no scale of their own."""
     return fit_temperature(logits, y, weight, (1e-2, 1e3))
-
-
-def _usable(design: Design, rows: NDArray[np.intp], inner: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which rows (n_folds, n) each inner fold may train on: not its own, and none that touches them."""
-    folds = np.unique(inner)
-    out = np.ones((len(folds), len(rows)), dtype=bool)
-    for f, fold in enumerate(folds):
-        whole = np.zeros(len(design.y), dtype=bool)
-        whole[rows[inner == fold]] = True
-        out[f] = ~_buffered(design, whole)[rows]
-        out[f] = keep_batches(out[f] & (inner != fold), inner != fold, design.y[rows], len(design.batches))
-    return out
-
-
-def keep_batches(
-    mask: NDArray[np.bool_], fallback: NDArray[np.bool_], y: NDArray[np.intp], b: int
-) -> NDArray[np.bool_]:
-    """Use the buffered rows again for a batch that the buffer would leave without training tiles."""
-    out = mask.copy()
-    for k in range(b):
-        if not (mask & (y == k)).any():
-            out |= fallback & (y == k)
-    return out

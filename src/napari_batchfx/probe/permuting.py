@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_batchfx.jobs import Progress, Ticker
-from napari_batchfx.probe.crossfit import keep_batches
 from napari_batchfx.probe.design import Design
 from napari_batchfx.probe.folds import buffer, grouped_folds
+from napari_batchfx.probe.inner import keep_batches
 from napari_batchfx.probe.logistic import Basis, fit_softmax
 from napari_batchfx.probe.probes import ProbeName, fit_centroids, fit_neighbours
 from napari_batchfx.probe.relabellings import Relabellings
