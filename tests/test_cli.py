@@ -310,6 +310,13 @@ def test_run_report_and_adapt_a_study(command, slides, tmp_path):
     probed = command("probe", tmp_path / "s", "--group", "slide", "--permutations", 0, "--json")
     assert probed.exit_code == 0, probed.stderr
     assert json.loads(probed.stdout)["permutation_p"] is None
+    how = ("--group", "slide", "--permutations", 0, "--classifier", "centroid", "--signature", "--json")
+    other = command("probe", tmp_path / "s", *how)
+    assert other.exit_code == 0, other.stderr
+    assert json.loads(other.stdout)["probe"] == "centroid"
+    assert json.loads(other.stdout)["signature"]["first"]
+    with Study.open(tmp_path / "s.batchfx") as again:
+        assert again.results.probe.result.probe == "logistic"  # another classifier's is shown and not kept
     assert command("probe", tmp_path / "s.batchfx", "--batch", "hospital").exit_code == 2
     report = command("report", tmp_path / "s.batchfx")
     assert report.exit_code == 0, report.stderr

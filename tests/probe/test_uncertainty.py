@@ -89,13 +89,13 @@ def test_margin_and_entropy(make_batches):
     np.testing.assert_array_equal(found.margin > 0, own == p.max(axis=1))
 
 
-@pytest.mark.parametrize("probe", ["logistic", "centroid", "knn"])
+@pytest.mark.parametrize("probe", ["logistic", "centroid"])
 def test_calibrated_also_where_the_penalty_is_chosen_on_a_part(make_batches, monkeypatch, probe):
     """A classifier of few tiles is surer than one of many: its temperature is not that of the many."""
     from napari_batchfx.probe import crossfit
 
     monkeypatch.setattr(crossfit, "MAX_INNER_ROWS", 150)
-    table = make_batches(shift=0.08, slides=24, tiles=60, dim=60, class_signal=0)
+    table = make_batches(shift=0.15, slides=24, tiles=60, dim=120, class_signal=0)
     found = site_probe(table, probe=probe, permutations=0, n_bootstrap=50)
     assert 0.55 < found.balanced_accuracy < 0.95
-    assert found.ece < 0.08
+    assert found.ece < 0.03  # 0.04 and 0.13 with the temperature of the few
