@@ -26,6 +26,8 @@ ASSEMBLIES = ("pooled", "cls", "cls+mean", "mean")
 CPU_PIECE = 8
 #: Parameters from which all cores work on one batch: one core alone would take too long a tile to stop for.
 LARGE = 60e6
+#: Batches that run at once on a CPU at most.
+LANES = 32
 Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 #: Parameters from which bf16 is worth a check on a CPU.
 WORTH_ROUNDING = 15e6
@@ -193,9 +195,9 @@ class TimmEncoder(Encoder):
         cores = self._threads or torch.get_num_threads()
         if self._size > LARGE:
             return 1, cores
-        # beyond this many lanes Python itself becomes the narrow place
-        width = min(cores, 16)
-        return width, max(1, cores // width)
+        # One thread each: with two oneDNN adds in another order, and the bits would depend on the machine.
+        # Beyond this many lanes Python itself becomes the narrow place.
+        return min(cores, LANES), 1
 
     def _embed(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         if self.device != "cpu":
