@@ -90,7 +90,20 @@ def test_a_job_on_a_full_disk_stops_and_goes_on(small_disk, grid):
 
 def test_a_store_cannot_be_made_on_a_full_disk(small_disk):
     film = fill_up(small_disk)
-    with pytest.raises(FeatureError, match=r"features.zarr: .*No space left"):
-        FeatureStore(small_disk / "features.zarr")
+    entry = FeatureStore(small_disk / "features.zarr").array(SLIDE, "e", "g", dim=3)
+    with pytest.raises(FeatureError, match=r"features.zarr.*: the disk is full"):
+        entry.append([[0, 0]], np.ones((1, 3), np.float32))
     film.unlink()
-    assert FeatureStore(small_disk / "features.zarr").nbytes == 0
+    entry.append([[0, 0]], np.ones((1, 3), np.float32))
+    assert FeatureStore(small_disk / "features.zarr").array(SLIDE, "e", "g").has([[0, 0]]).all()
+
+
+def test_a_look_makes_no_store(tmp_path):
+    store = FeatureStore(tmp_path / "features.zarr")
+    entry = store.array(SLIDE, "e", "g", dim=3)
+    assert not entry.has([[0, 0]]).any()
+    assert (store.keys(), store.nbytes, store.locks(), entry.n) == ([], 0, [], 0)
+    store.clear()
+    assert not store.path.exists()
+    entry.append([[0, 0]], np.ones((1, 3), np.float32))
+    assert FeatureStore(store.path).array(SLIDE, "e", "g").n == 1

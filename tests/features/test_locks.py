@@ -112,7 +112,7 @@ def test_a_job_says_who_writes_before_it_computes(holder, grid, tmp_path):
 
 def said(folder, fingerprint=SLIDE, **more):
     """A lock as another process or machine writes it."""
-    (folder / ".locks").mkdir(exist_ok=True)
+    (folder / ".locks").mkdir(parents=True, exist_ok=True)
     path = folder / ".locks" / f"{fingerprint}.json"
     from napari_batchfx.features import _process
 

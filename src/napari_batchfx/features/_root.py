@@ -16,25 +16,23 @@ _OWN = {".locks", ".trash", ".writing"}
 
 
 def open_root(path: Path) -> int:
-    """The version of the store there; a new one is made in an empty place.
+    """The version of the store there; 0 where there is none yet. Nothing is written: to look leaves no trace.
 
     Raises
     ------
     FeatureError
-        If the path is something else or can't be written.
+        If the path is something else or can't be read.
     """
     if path.is_file():
         raise FeatureError(f"{path.name}: is a file; features are kept in a folder, give another name.")
     try:
         # a process may have been killed while it made the store
         if not path.exists() or {file.name for file in path.iterdir()} <= _OWN:
-            path.mkdir(parents=True, exist_ok=True)
-            write_root(path)
-            return VERSION
+            return 0
         data = (path / "zarr.json").read_bytes() if (path / "zarr.json").exists() else None
     except PermissionError as error:
         raise FeatureError(
-            f"{path.name}: may not be written; choose a folder of yours for the features."
+            f"{path.name}: may not be read; choose a folder of yours for the features."
         ) from error
     except OSError as error:
         raise FeatureError(
@@ -42,9 +40,8 @@ def open_root(path: Path) -> int:
         ) from error
     root = read_json(data)
     if root is None and _looks_like_a_store(path):
-        # its own zarr.json says nothing that the entries don't
-        write_root(path)
-        return VERSION
+        # its own zarr.json says nothing that the entries don't; the next tile that is added writes it anew
+        return 0
     if root is None:
         raise FeatureError(
             f"{path.name}: is no feature store, or its zarr.json is damaged; move it away to start anew."
@@ -60,7 +57,8 @@ def open_root(path: Path) -> int:
 
 
 def write_root(path: Path) -> None:
-    """Say in the store's own zarr.json what it is."""
+    """Say in the store's own zarr.json what it is; the folder is made where it is missing."""
+    path.mkdir(parents=True, exist_ok=True)
     data = group_json({"format": FORMAT, "version": VERSION})
     replace_file(str(path / "zarr.json"), data, str(path / ".writing"), "zarr")
 

@@ -25,12 +25,12 @@ class FeatureStore:
     Parameters
     ----------
     path : str or Path, optional
-        Folder (``features.zarr``), made where it is missing; None keeps everything in memory.
+        Folder (``features.zarr``), made with the first tile that is added; None keeps everything in memory.
 
     Raises
     ------
     FeatureError
-        If the path is something else or can't be written.
+        If the path is something else or can't be read.
 
     Notes
     -----
@@ -65,7 +65,7 @@ class FeatureStore:
         """Before anything is written under a slide: the groups above it, in the present version."""
         if self.path is None:
             return
-        if self._version < VERSION:
+        if self._version < VERSION or not (self.path / "zarr.json").exists():
             write_root(self.path)
             self._version = VERSION
         group = self.path / fingerprint / "zarr.json"
