@@ -74,17 +74,39 @@ def test_live_leaves_it_out_and_says_who(study, held):
     assert outcome.tiles == others == sum(encoder.seen.values())
 
 
-def test_the_map_leaves_out_tiles_that_were_damaged_on_the_disk(study):
-    use(study, CountingEncoder())
-    run(study.encode_job())
-    entry = study.slides[0]
-    array = feature_array(study, entry, study.grid(entry), None)
-    n = array.n
+def damage(study, entry):
+    """Zeros over some of a slide's vectors."""
     blocks = sorted((study.store().path / entry.fingerprint).rglob("vectors/c/**/*"))
     blocks = [path for path in blocks if path.is_file()]
     data = bytearray(blocks[0].read_bytes())
     data[:40] = bytes(40)
     blocks[0].write_bytes(bytes(data))
+
+
+def test_what_was_damaged_on_the_disk_is_encoded_again_and_said_once(study):
+    encoder = use(study, CountingEncoder())
+    run(study.encode_job())
+    before = study.table("all").X
+    entry = study.slides[0]
+    damage(study, entry)
+    encoder.seen.clear()
+    outcome = run(study.encode_job())
+    assert 0 < outcome.tiles == sum(encoder.seen.values())
+    (said,) = outcome.damage_said()
+    assert said.startswith(f"{entry.name}: the features of {outcome.tiles} tile")
+    assert "encoded again" in said
+    assert study.store().damage_said() == []
+    assert run(study.encode_job()).damage_said() == []
+    np.testing.assert_array_equal(study.table("all").X, before)
+    assert not study.problems
+
+
+def test_the_map_leaves_out_tiles_that_were_damaged_on_the_disk(study):
+    use(study, CountingEncoder())
+    run(study.encode_job())
+    entry = study.slides[0]
+    n = feature_array(study, entry, study.grid(entry), None).n
+    damage(study, entry)
     values = component_maps(study)[entry.fingerprint].values
     assert 0 < np.isfinite(values).sum() < n
     (said,) = study.store().damage_said()

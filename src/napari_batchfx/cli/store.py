@@ -54,6 +54,10 @@ def register(app: typer.Typer) -> None:
             if fingerprint in (None, row["fingerprint"])
             and (encoder is None or row["encoder"] == encoder or row["encoder"].startswith(f"{encoder}/"))
         ]
+        if encoder is not None and listed and not rows:
+            raise fail(
+                f"{encoder}: nothing of this encoder is stored here; `store` without --encoder lists all."
+            )
         for row in rows:
             row["slide"] = names.get(row["fingerprint"], row["fingerprint"][:12])
         if check:

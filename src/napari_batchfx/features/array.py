@@ -275,9 +275,14 @@ class FeatureArray:
 
     def damage_said(self) -> list[str]:
         """What was found damaged since this was last asked, in a sentence; each tile is said once."""
+        n = self.damage_found()
+        return [self._damage(n)] if n else []
+
+    def damage_found(self) -> int:
+        """How many tiles were found damaged since this, or the sentence of it, was last asked."""
         with self._state:
             n, self._to_say = self._to_say, 0
-        return [self._damage(n)] if n else []
+        return n
 
     @property
     def is_deleted(self) -> bool:

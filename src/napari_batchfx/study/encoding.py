@@ -46,6 +46,8 @@ class EncodeOutcome:
         Tiles left out because pixels of theirs are damaged in the file.
     damaged_by_slide : dict of str to int
         The same by the name of the slide; only slides that have some.
+    lost_by_slide : dict of str to int
+        Tiles whose features were found damaged on the disk; of a slide that is done they were encoded again.
     """
 
     tiles: int
@@ -54,12 +56,22 @@ class EncodeOutcome:
     problems: tuple[Problem, ...] = ()
     damaged: int = 0
     damaged_by_slide: dict[str, int] = field(default_factory=dict)
+    lost_by_slide: dict[str, int] = field(default_factory=dict)
 
     def damage_said(self) -> list[str]:
-        """One sentence a slide on the tiles that were left out."""
-        return [
+        """One sentence a slide on the tiles that were left out, and on those whose features were damaged."""
+        said = [
             f"{name}: {n:,} {'tile is' if n == 1 else 'tiles are'} damaged in the file and left out."
             for name, n in self.damaged_by_slide.items()
+        ]
+        return said + self.lost_said()
+
+    def lost_said(self) -> list[str]:
+        """One sentence a slide on tiles whose features were damaged on the disk; they are whole again."""
+        whose = {n: f"{n:,} tiles were" if n > 1 else "1 tile were" for n in self.lost_by_slide.values()}
+        return [
+            f"{name}: the features of {whose[n]} damaged on the disk and encoded again; check the disk."
+            for name, n in self.lost_by_slide.items()
         ]
 
 
@@ -93,7 +105,9 @@ def encode_job(
             problems.append(study.report_problem(work.entry.name, error))
         finally:
             work.claim.drop()
-    return outcome_of(works, filled, problems)
+    # Asked for here, so that nobody is told later to encode what is whole again.
+    lost = {work.entry.name: n for work in filled if (n := work.place.array.damage_found())}
+    return replace(outcome_of(works, filled, problems), lost_by_slide=lost)
 
 
 def outcome_of(

@@ -242,7 +242,8 @@ class EncodeDock(Dock):
 
     def _on_done(self, encoded: Any) -> None:
         outcome = encoded.outcome
-        warnings = [*self.session.study.store().damage_said(), *self._encoder_warnings()]
+        said = [*outcome.lost_said(), *self.session.study.store().damage_said()]
+        warnings = [*said, *self._encoder_warnings()]
         if self.encoding.live and not outcome.problems:
             self.picker.warn(warnings)  # the card above says what becomes of the view
             self._say_rest(outcome)
