@@ -406,3 +406,15 @@ def test_a_key_that_is_taken_is_left_alone(make_napari_viewer):
     session_for(viewer).close()
     viewer.keymap[next(iter(viewer.keymap))](viewer)
     assert pressed == [1]
+
+
+def test_the_size_under_a_picture_fits_in_a_narrow_dock(qtbot):
+    from napari_batchfx.viewer.docks.tile_pictures import TilePicture
+
+    picture = TilePicture("what the model got", "model got", "")
+    qtbot.addWidget(picture)
+    picture.show_pixels(np.zeros((112, 112, 3), np.uint8))
+    text = picture._size_text
+    assert text == "112 px"
+    assert picture.fontMetrics().horizontalAdvance(text) <= picture.minimumWidth()
+    assert picture.accessibleDescription() == "112 x 112 px"

@@ -54,7 +54,7 @@ class TilePicture(QWidget):
     ) -> None:
         """Show an image, uint8 (h, w, 3), with a frame (y0, x0, y1, x1) in it; or the words instead of it."""
         self.pixels, self._instead, self._frame = pixels, instead, frame_px
-        size = ""
+        size = short = ""
         if pixels is None:
             self._image = None
         else:
@@ -63,7 +63,9 @@ class TilePicture(QWidget):
             # copied: the array may go before the picture does
             self._image = QImage(data.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888).copy()
             size = f"{width} x {height} px"
-        self._size_text = "" if frame_px is not None else size
+            # a tile is square: said once, it fits in a narrow dock
+            short = f"{width} px" if width == height else size
+        self._size_text = "" if frame_px is not None else short
         self.setToolTip(self._tooltip)
         self.setAccessibleName(self.name)
         self.setAccessibleDescription(size or instead.replace("\n", " ") or "nothing yet")
