@@ -1,6 +1,6 @@
 """A long session in live mode: does the memory stay flat, and is any thread left at the end?
 
-    tools/with-display.sh python benchmarks/encoders/panning.py [--minutes 10] [--encoder NAME] [--slides 2]
+    tools/with-display.sh python benchmarks/encoders/panning.py [--minutes 10] [--encoder NAME] [--slides 2] [--no-live]
 
 Opens slides in a real window, side by side, switches live mode on and moves the camera as a person does: pans and zooms for a
 while, rests for a while. Every ten seconds the resident memory is written down; the first part of the session, in which the cache
@@ -50,6 +50,18 @@ class Hand:
         return (y, x), 2.0 ** (-0.6 + 1.6 * math.sin(moved * 0.9))
 
 
+def own_and_mapped() -> str:
+    """Of the resident memory: what the process made, and pages of files, which the system takes back when it needs them."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return "parts not known here"
+    kb = {
+        line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssFile"))
+    }
+    return f"own {kb['RssAnon'] / 1e3:.0f}, files {kb['RssFile'] / 1e3:.0f}"
+
+
 def count_stores(bench: Bench) -> Counter[tuple[str, int, int]]:
     """How often every cell is computed from now on."""
     from napari_batchfx.study.slide_work import SlideWork
@@ -73,10 +85,14 @@ def main() -> None:
     parser.add_argument("--encoder", default="batchfx-mini")
     parser.add_argument("--slides", type=int, default=2)
     parser.add_argument("--size", type=int, default=20_000, help="edge of the slides in pixels of 0.25 µm")
+    parser.add_argument(
+        "--no-live", action="store_true", help="the same movements without live mode, to compare"
+    )
     options = parser.parse_args()
 
     from qtpy.QtCore import QEventLoop, QTimer
 
+    from napari_batchfx.slides.cache import tile_cache
     from napari_batchfx.viewer import seam
 
     process = psutil.Process()
@@ -97,7 +113,7 @@ def main() -> None:
             f"load {os.getloadavg()[0]:.1f}"
         )
         seen = count_stores(bench)
-        bench.dock.live.setChecked(True)
+        bench.dock.live.setChecked(not options.no_live)
         hand = Hand(bench.session.study.open_slide(bench.entries()[0]).extent_um)
         camera = seam.camera(bench.viewer)
         loop, began = QEventLoop(), time.perf_counter()
@@ -112,7 +128,9 @@ def main() -> None:
                 memory.append((now, process.memory_info().rss / 1e6))
                 if len(memory) % 6 == 1:
                     print(
-                        f"    {now:5.0f} s  {memory[-1][1]:6.0f} MB  {sum(seen.values())} tiles", flush=True
+                        f"    {now:5.0f} s  {memory[-1][1]:6.0f} MB ({own_and_mapped()}, decoded tiles "
+                        f"{tile_cache().nbytes / 1e6:.0f})  {sum(seen.values())} tiles",
+                        flush=True,
                     )
 
         mover = QTimer()

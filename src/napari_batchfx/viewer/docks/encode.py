@@ -308,8 +308,12 @@ class EncodeDock(Dock):
 
     def _clear(self) -> None:
         self.encoding.cancel()
-        store = self.session.study.store()
-        deleted = self.guarded(lambda: store.clear() or True)
+
+        def delete() -> bool:
+            self.session.study.store().clear()
+            return True
+
+        deleted = self.guarded(delete)
         self.session.settings_changed.emit()
         if deleted:
             self.card.say("Features deleted.")
