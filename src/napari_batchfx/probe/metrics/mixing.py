@@ -136,7 +136,7 @@ def batch_asw(
     Returns
     -------
     MetricResult
-        ``per_tile``: 1 - |silhouette|; ``support["classes_tested"]``: the score of each class.
+        ``per_tile``: one less the silhouette's absolute value; ``support["classes_tested"]``: the score of each class.
 
     Raises
     ------
