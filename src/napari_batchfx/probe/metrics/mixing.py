@@ -136,7 +136,8 @@ def batch_asw(
     Returns
     -------
     MetricResult
-        ``per_tile``: one less the silhouette's absolute value; ``support["classes_tested"]``: the score of each class.
+        ``per_tile``: one less the silhouette's absolute value; ``support["classes_tested"]``: the score of
+        each class.
 
     Raises
     ------
