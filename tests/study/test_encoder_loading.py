@@ -7,7 +7,7 @@ import threading
 import pytest
 from tests.encoders.hub_server import HubServer, tiny_model, use_hub
 
-from napari_batchfx.encoders import downloading
+from napari_batchfx.encoders import downloading, streaming
 from napari_batchfx.errors import Cancelled, EncoderError
 from napari_batchfx.jobs import run
 from napari_batchfx.study import Study
@@ -27,7 +27,7 @@ def files():
 def hub(files, monkeypatch, tmp_path):
     server = HubServer({"org/tiny": files}, gated=())
     use_hub(monkeypatch, server.url, tmp_path / "hub-cache")
-    monkeypatch.setattr(downloading, "CHUNK", 64 * 1024)
+    monkeypatch.setattr(streaming, "CHUNK", 64 * 1024)
     monkeypatch.setattr(downloading, "WAIT_S", 0.02)
     yield server
     server.close()
