@@ -214,10 +214,10 @@ def test_closing_the_job_in_the_middle_of_a_batch(grid, threads):
     """The batch that runs ends, none begins after it, and every thread is gone when ``close`` comes back."""
     model = Net()
     encoder = encoder_of(model, threads)
-    running, go = threading.Event(), threading.Event()
+    armed, running, go = threading.Event(), threading.Event(), threading.Event()
 
     def trouble(n):
-        if len(model.sizes) > 2:
+        if armed.wait(0.3):  # every batch takes a while, so that lanes don't overtake each other
             running.set()
             assert go.wait(5)
 
@@ -225,6 +225,7 @@ def test_closing_the_job_in_the_middle_of_a_batch(grid, threads):
     job = encode(grid, encoder, grid.all_cells(), batch_size=4)
     for _ in range(3):  # the start and two batches
         next(job)
+    armed.set()
     assert running.wait(5)
     closing = threading.Timer(0.05, go.set)
     closing.start()
