@@ -7,12 +7,14 @@ from napari_batchfx.adapt.comparison import Comparison, Estimate, compare_predic
 from napari_batchfx.adapt.controls import ControlDiagnostics
 from napari_batchfx.adapt.correction import Correction, load
 from napari_batchfx.adapt.head import ERMHead, Prediction, load_head
-from napari_batchfx.adapt.job import METHODS, AdaptResult, adapt_job
+from napari_batchfx.adapt.job import AdaptResult, adapt_job
+from napari_batchfx.adapt.methods import METHODS, REGISTRY, Method, make_correction, method_named
 from napari_batchfx.adapt.standardize import StandardizeOnControls
 from napari_batchfx.adapt.tvn import TVN
 
 __all__ = [
     "METHODS",
+    "REGISTRY",
     "TVN",
     "AdaptResult",
     "Comparison",
@@ -20,6 +22,7 @@ __all__ = [
     "Correction",
     "ERMHead",
     "Estimate",
+    "Method",
     "Prediction",
     "StandardizeOnControls",
     "adapt_job",
@@ -27,4 +30,6 @@ __all__ = [
     "controls",
     "load",
     "load_head",
+    "make_correction",
+    "method_named",
 ]

@@ -14,8 +14,7 @@ from napari_batchfx.adapt.comparison import Comparison, compare_predictions
 from napari_batchfx.adapt.controls import ControlDiagnostics, diagnose_job
 from napari_batchfx.adapt.correction import Correction, control_mask
 from napari_batchfx.adapt.head import ERMHead, Prediction
-from napari_batchfx.adapt.standardize import StandardizeOnControls
-from napari_batchfx.adapt.tvn import TVN
+from napari_batchfx.adapt.methods import make_correction
 from napari_batchfx.adapt.units import independent_units
 from napari_batchfx.errors import AdaptError
 from napari_batchfx.jobs import Job, Ticker
@@ -25,9 +24,7 @@ from napari_batchfx.probe.metrics import MetricResult, class_retention
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["METHODS", "AdaptResult", "adapt_job"]
-
-METHODS = ("standardize", "standardize-robust", "tvn")
+__all__ = ["AdaptResult", "adapt_job"]
 
 
 @dataclass(frozen=True)
@@ -68,18 +65,6 @@ class AdaptResult:
     warnings: list[str]
 
 
-def _make_correction(method: str | Correction) -> Correction:
-    if isinstance(method, Correction):
-        return method
-    if method == "standardize":
-        return StandardizeOnControls()
-    if method == "standardize-robust":
-        return StandardizeOnControls(robust=True)
-    if method == "tvn":
-        return TVN()
-    raise AdaptError(f"There is no correction called {method!r}; there are {', '.join(METHODS)}.")
-
-
 def adapt_job(
     table: AnnData,
     *,
@@ -108,8 +93,8 @@ def adapt_job(
         Slides to train on, instead of a mask.
     batch : str
         Column to correct for.
-    method : {"standardize", "standardize-robust", "tvn"} or Correction
-        A correction of your own is fitted in place.
+    method : str or Correction
+        An id of :data:`napari_batchfx.adapt.METHODS`; a correction of your own is fitted in place.
     label, group : str
         Columns of the class and of what belongs together.
     controls : bool array (n,), optional
@@ -176,7 +161,7 @@ def adapt_job(
 
     rows = np.flatnonzero(usable)
     sub = table[rows].copy()
-    correction = _make_correction(method)
+    correction = make_correction(method)
     correction.fit(sub, batch, mask[rows], covariates)
     corrected = correction.transform(sub)
     yield ticker.tick()

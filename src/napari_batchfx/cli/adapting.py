@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         ],
         method: Annotated[
             str | None,
-            typer.Option(help="standardize, standardize-robust, tvn, or all of them side by side."),
+            typer.Option(help="A correction (`methods` lists them), or all of them side by side."),
         ] = None,
         batch: Annotated[
             str | None, typer.Option(help="What to correct for; as in the study otherwise.")
@@ -38,6 +38,12 @@ def register(app: typer.Typer) -> None:
             list[str] | None, typer.Option(help="Slides, or values of the batch, that the model learns from.")
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+        _list: Annotated[
+            bool,
+            typer.Option(
+                "--list", help="Say which corrections there are.", callback=_show_methods, is_eager=True
+            ),
+        ] = False,
     ) -> None:
         """Correct a study's predictions on its control samples and say what changes."""
         from pydantic import ValidationError
@@ -100,6 +106,21 @@ def register(app: typer.Typer) -> None:
         for warning in transform.warnings:
             note(warning)
         out().print(str(out_file), markup=False)
+
+
+def _show_methods(on: bool) -> None:
+    if not on:
+        return
+    from rich.table import Table
+
+    from napari_batchfx.adapt.methods import REGISTRY
+
+    table = Table("method", "needs", "what it does")
+    for one in REGISTRY.values():
+        needs = f"{one.needs}; baseline, offline" if one.is_offline else one.needs
+        table.add_row(one.id, needs, one.sentence)
+    out().print(table)
+    raise typer.Exit
 
 
 def _print_outcomes(outcomes: list[AdaptOutcome], *, every: bool, as_json: bool) -> None:

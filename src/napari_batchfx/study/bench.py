@@ -161,8 +161,8 @@ class Bench(Shelf):
 
         Parameters
         ----------
-        methods : sequence of {"standardize", "standardize-robust", "tvn"}, optional
-            All of them otherwise.
+        methods : sequence of str, optional
+            Ids of :data:`napari_batchfx.adapt.METHODS`; all that this study can be corrected with otherwise.
 
         Returns
         -------

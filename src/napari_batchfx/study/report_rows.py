@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["adaptation_rows", "former_names", "probe_sections"]
 
-CORRECTIONS = {
-    "standardize": "standardise on controls",
-    "standardize-robust": "standardise on controls (median and MAD)",
-    "tvn": "TVN on controls",
-}
-
 
 def probe_sections(study: Bench) -> list[ProbeSection]:
     """Every site probe that was run, in the order of what was asked."""
@@ -54,7 +48,7 @@ def _row(study: Bench, outcome: AdaptOutcome) -> AdaptationRow:
     learned = _values(study, origin.get("learned_from", ()), batch) or ", ".join(settings["train_on"])
     return AdaptationRow(
         head="linear classifier",
-        correction=CORRECTIONS.get(settings["method"], settings["method"]),
+        correction=_correction_name(settings["method"]),
         batch=batch,
         encoder=encode["encoder"],
         stain=stain_name(encode),
@@ -78,6 +72,15 @@ def _row(study: Bench, outcome: AdaptOutcome) -> AdaptationRow:
         is_current=study.still_holds(outcome),
         is_chosen=outcome is study.results.adapt,
     )
+
+
+def _correction_name(method: str) -> str:
+    """In words; a method that this version doesn't know (a study of a later one) by its id."""
+    from napari_batchfx.adapt.methods import REGISTRY
+
+    if method not in REGISTRY:
+        return method
+    return REGISTRY[method].name + (", offline baseline" if REGISTRY[method].is_offline else "")
 
 
 def _warnings(outcome: AdaptOutcome) -> list[str]:

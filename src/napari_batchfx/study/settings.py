@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from napari_batchfx.tiles import TissueSettings
@@ -14,7 +14,17 @@ __all__ = ["AdaptSettings", "EncodeSettings", "ProbeSettings", "Settings", "Stai
 BatchColumn = Literal["site", "scanner", "stain", "slide", "patient"]
 StainMethod = Literal["macenko", "reinhard"]
 Excludable = Literal["pen", "edge", "fold", "blur"]
-AdaptMethod = Literal["standardize", "standardize-robust", "tvn"]
+
+
+def _is_method(value: str) -> str:
+    from napari_batchfx.adapt.methods import METHODS
+
+    if value not in METHODS:
+        raise ValueError(f"there is no correction {value!r}; choose of {', '.join(METHODS)}")
+    return value
+
+
+AdaptMethod = Annotated[str, AfterValidator(_is_method)]
 
 
 class _Model(BaseModel):
@@ -147,8 +157,8 @@ class AdaptSettings(_Model):
         value that has labels.
     batch : {"site", "scanner", "stain", "slide", "patient"}
         What is corrected for.
-    method : {"standardize", "standardize-robust", "tvn"}
-        The correction fitted on the controls.
+    method : str
+        The correction, an id of :data:`napari_batchfx.adapt.METHODS`.
     label : str
         Column of the table with the classes.
     group : {"patient", "slide", "site", "scanner", "stain"}

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from napari_batchfx.adapt.methods import REGISTRY
+
 __all__ = ["METHODS", "accuracy", "adapt_table", "adaptations_table", "number", "stain_numbers"]
 
-METHODS = {"standardize": "Standardise", "standardize-robust": "Standardise, robust", "tvn": "TVN"}
+METHODS = {key: method.label for key, method in REGISTRY.items()}
 """What the corrections are called on the screen."""
 
 
