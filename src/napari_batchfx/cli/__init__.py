@@ -15,6 +15,7 @@ from napari_batchfx.cli import (
     encoders,
     importing,
     metrics,
+    normalizing,
     preparing,
     samples,
     slides,
@@ -65,6 +66,7 @@ for _room in (
     tissue,
     tile,
     metrics,
+    normalizing,
 ):
     _room.register(app)
 

@@ -26,6 +26,8 @@ from napari_batchfx.slides.prepared import (
 )
 from napari_batchfx.slides.slide import Slide
 from napari_batchfx.slides.write import write_pyramid
+from napari_batchfx.slides.write_zarr import write_ome_zarr
+from napari_batchfx.slides.writing import write_slide_job
 
 __all__ = [
     "MISSING_RGB",
@@ -54,5 +56,7 @@ __all__ = [
     "set_cache_bytes",
     "tile_cache",
     "write_alignment",
+    "write_ome_zarr",
     "write_pyramid",
+    "write_slide_job",
 ]

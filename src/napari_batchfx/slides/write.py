@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +45,8 @@ def write_pyramid(
     objective_power: float | None = None,
     icc_profile: bytes | None = None,
     description: str = "",
+    notes: Mapping[str, str] | None = None,
+    on_tiles: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a tiled, pyramidal TIFF.
 
@@ -81,7 +83,12 @@ def write_pyramid(
     icc_profile : bytes, optional
         Colour profile to embed.
     description : str
-        Free text ("generic" only).
+        Free text ("generic" and "ome").
+    notes : mapping of str to str, optional
+        What else to keep about the image, as OME's key-value pairs ("ome" only).
+    on_tiles : callable, optional
+        Called with (tiles written, tiles in all), of all levels; what it raises stops the writing, and no
+        file is left.
 
     Returns
     -------
@@ -132,6 +139,7 @@ def write_pyramid(
     encode = _encoder(compression, quality, jpeg_colour)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     big = size[0] * size[1] * 3 > 2**31
+    told = _Told(size, tile, factors, on_tiles)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="batchfx-") as folder,
@@ -152,14 +160,14 @@ def write_pyramid(
                 if index == 0 and flavour == "ome" and len(factors) > 1:
                     extra["subifds"] = len(factors) - 1
                 text = page_description(
-                    flavour, size, shape_k, tile, quality, mpp_yx, facts, description, index
+                    flavour, size, shape_k, tile, quality, mpp_yx, facts, description, index, notes
                 )
                 data = (
                     chain.first(_bands(source, size, tile, path.name))
                     if index == 0
                     else chain.spooled(factor)
                 )
-                writer.write(data, shape=(*shape_k, 3), description=text.encode() or None, **extra)
+                writer.write(told.each(data), shape=(*shape_k, 3), description=text.encode() or None, **extra)
                 if index == 0:
                     chain.finish()
             chain.close()
@@ -326,6 +334,28 @@ class _Chain:
         while factor <= self._last:
             self._emit(factor)
             factor *= 2
+
+
+class _Told:
+    """Counts tiles as they are written, and tells."""
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        tile: int,
+        factors: Sequence[int],
+        tell: Callable[[int, int], None] | None,
+    ) -> None:
+        self._tell = tell
+        self._done = 0
+        self._total = sum(-(-size[0] // (f * tile)) * -(-size[1] // (f * tile)) for f in factors)
+
+    def each(self, codes: Iterable[bytes]) -> Iterator[bytes]:
+        for code in codes:
+            self._done += 1
+            if self._tell is not None:
+                self._tell(self._done, self._total)
+            yield code
 
 
 def _full(piece: Rgb, tile: int) -> Rgb:

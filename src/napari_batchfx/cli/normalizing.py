@@ -1,0 +1,91 @@
+"""``normalize``: a slide written with its stain normalised, as a pyramid that other programs open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_batchfx.cli._app import command, drive, note, out, wait
+from napari_batchfx.cli.tissue import Icc
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app)(normalize)
+
+
+def normalize(
+    slide: Annotated[Path, typer.Argument(help="A slide file.")],
+    out_file: Annotated[
+        Path, typer.Option("--out", "-o", help="Slide to write: .ome.tif, .ome.tiff or .ome.zarr.")
+    ],
+    method: Annotated[str, typer.Option(help="macenko or reinhard.")] = "macenko",
+    target: Annotated[
+        Path | None, typer.Option(help="Slide whose stain is the target; a built-in reference otherwise.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="0 = as it is, 1 = fully normalised.", min=0.0, max=1.0)
+    ] = 1.0,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Part to write: y0,x0,y1,x1 in micrometres from the top left corner; all of it."),
+    ] = None,
+    level: Annotated[
+        int, typer.Option(help="Level of the slide that becomes the full size of the new one.", min=0)
+    ] = 0,
+    jpeg: Annotated[
+        int | None,
+        typer.Option(help="JPEG of this quality (90 is usual) instead of lossless; smaller.", min=1, max=100),
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres a pixel, where the file has none.", min=0.001)
+    ] = None,
+    icc: Icc = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+) -> None:
+    """Write a slide, or a part of it, with its stain normalised; no label, no names."""
+    from napari_batchfx.slides import open_slide
+    from napari_batchfx.stain import MacenkoNormalizer, ReinhardNormalizer
+    from napari_batchfx.stain.export import export_job
+
+    kinds = {"macenko": MacenkoNormalizer, "reinhard": ReinhardNormalizer}
+    if method not in kinds:
+        raise typer.BadParameter("choose macenko or reinhard", param_hint="--method")
+    box = None if region is None else _box(region)
+    normalizer = kinds[method](strength=strength)
+    with open_slide(slide, mpp=mpp, icc=icc or "off") as opened:
+        with wait("estimating stain"):
+            if target is not None:
+                with open_slide(target, icc=icc or "off") as aim:
+                    normalizer.fit(aim)
+            transform = normalizer.for_slide(opened)
+        done = drive(
+            export_job(
+                opened,
+                transform,
+                out_file,
+                region_um=box,
+                level=level,
+                compression="deflate" if jpeg is None else "jpeg",
+                quality=jpeg or 90,
+                target="built-in reference" if target is None else "another slide",
+                overwrite=overwrite,
+            )
+        )
+    for warning in done.warnings:
+        note(warning)
+    height, width = done.shape
+    size = f"{width:,} x {height:,} px, {done.n_bytes / 1e6:,.1f} MB"
+    out().print(f"{done.path}: {size}", markup=False)
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        y0, x0, y1, x1 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter("give y0,x0,y1,x1 in micrometres", param_hint="--region") from None
+    return (y0, x0, y1, x1)
