@@ -19,6 +19,7 @@ from napari_batchfx.cli import (
     preparing,
     samples,
     slides,
+    stain_effect,
     store,
     studies,
     tables,
@@ -67,6 +68,7 @@ for _room in (
     tile,
     metrics,
     normalizing,
+    stain_effect,
 ):
     _room.register(app)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_batchfx.study.adapted import AdaptOutcome
     from napari_batchfx.study.encoding import EncodeOutcome
     from napari_batchfx.study.results import ProbeOutcome
+    from napari_batchfx.study.stain_effect import StainEffect
     from napari_batchfx.study.steps import RunOutcome
     from napari_batchfx.tiles import TileGrid
 
@@ -178,6 +179,21 @@ class Bench(Shelf):
         from napari_batchfx.study.steps import adapt_all_job
 
         return self._watched(adapt_all_job(self, methods))
+
+    def stain_effect_job(
+        self,
+        slides: Sequence[SlideEntry | str] | None = None,
+        *,
+        boxes_um: Mapping[str, tuple[float, float, float, float]] | None = None,
+        batch: str | None = None,
+    ) -> Job[StainEffect]:
+        """What the stain settings do to the signature: encode tiles twice, probe both, compare.
+
+        Parameters and result are those of :func:`napari_batchfx.study.stain_effect.stain_effect_job`.
+        """
+        from napari_batchfx.study.stain_effect import stain_effect_job
+
+        return self._watched(stain_effect_job(self, slides, boxes_um=boxes_um, batch=batch))
 
     def leave_a_core_free(self) -> None:
         """From now on load encoders with one CPU core less than there are: a window is open beside it."""

@@ -20,7 +20,15 @@ from napari_batchfx.study.slide_work import EncodedTiles, SlideWork
 if TYPE_CHECKING:
     from napari_batchfx.study.bench import Bench
 
-__all__ = ["BLOCK", "WAIT_S", "EncodeOutcome", "EncodedTiles", "encode_job", "outcome_of"]
+__all__ = [
+    "BLOCK",
+    "WAIT_S",
+    "EncodeOutcome",
+    "EncodedTiles",
+    "encode_job",
+    "encode_recipe_job",
+    "outcome_of",
+]
 
 #: Stored tiles that are read at a time.
 BLOCK = 1024
@@ -82,6 +90,14 @@ def encode_job(
     if not entries:
         raise StudyError(f"{study.name}: there is no slide to encode; add one.")
     recipe = yield from Recipe.job(study)
+    return (yield from encode_recipe_job(recipe, entries, cells))
+
+
+def encode_recipe_job(
+    recipe: Recipe, entries: Sequence[SlideEntry], cells: Mapping[str, NDArray[np.integer[Any]]] | None
+) -> Job[EncodeOutcome]:
+    """:func:`encode_job` with other settings than the study's present ones."""
+    study = recipe.study
     problems: list[Problem] = []
     works: list[SlideWork] = []
     asked = [entry for entry in entries if cells is None or entry.name in cells]
