@@ -85,7 +85,7 @@ def test_white_stays_white(transform, image):
 def test_more_stain_never_comes_out_lighter(transform, direction):
     """Along a ray of optical density, before any rounding: 8-bit input bends the ray."""
     density = np.linspace(0, 4, 64)[:, None] * np.array(direction)
-    assert np.diff(transform._macenko_float(density), axis=0).max() <= 1e-9
+    assert np.diff(transform._two_stains(density), axis=0).max() <= 1e-9
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,4 +1,4 @@
-"""``adapt`` a study's predictions with its control samples; ``stain`` one slide's picture."""
+"""``adapt`` a study's predictions with its control samples."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_batchfx.cli._app import command, drive, note, out, wait
-from napari_batchfx.errors import StudyError
+from napari_batchfx.cli._app import command, drive, note, out
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,44 +67,6 @@ def register(app: typer.Typer) -> None:
             finally:
                 for problem in work.problems:
                     note(str(problem))
-
-    @command(app)
-    def stain(
-        slide: Annotated[Path, typer.Argument(help="A slide file.")],
-        out_file: Annotated[Path, typer.Option("--out", "-o", help="Picture to write (.png).")],
-        method: Annotated[str, typer.Option(help="macenko or reinhard.")] = "macenko",
-        target: Annotated[
-            Path | None, typer.Option(help="Slide whose stain is the target; a built-in reference otherwise.")
-        ] = None,
-        size: Annotated[
-            int, typer.Option(help="Longer side of the picture in pixels.", min=16, max=8192)
-        ] = 1024,
-    ) -> None:
-        """Write a small picture of a slide with its stain normalised."""
-        from PIL import Image
-
-        from napari_batchfx.slides import open_slide
-        from napari_batchfx.stain import MacenkoNormalizer, ReinhardNormalizer
-
-        kinds = {"macenko": MacenkoNormalizer, "reinhard": ReinhardNormalizer}
-        if method not in kinds:
-            raise typer.BadParameter("choose macenko or reinhard", param_hint="--method")
-        normalizer = kinds[method]()
-        with wait("estimating stain"), open_slide(slide) as opened:
-            if target is not None:
-                with open_slide(target) as aim:
-                    normalizer.fit(aim)
-            transform = normalizer.for_slide(opened)
-            picture = transform.transform(opened.thumbnail(size))
-        try:
-            Image.fromarray(picture).save(out_file)
-        except (OSError, ValueError) as error:
-            raise StudyError(
-                f"{out_file}: the picture can't be written ({error}); choose another place, ending in .png."
-            ) from error
-        for warning in transform.warnings:
-            note(warning)
-        out().print(str(out_file), markup=False)
 
 
 def _show_methods(on: bool) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
 from napari_batchfx.cli._app import command, count, drive, finish, note, open_or_create
 from napari_batchfx.cli.probing import register as register_probe
+from napari_batchfx.cli.staining import stain_method
 from napari_batchfx.cli.tissue import Icc, LeaveOut, tissue_choice
 from napari_batchfx.errors import BatchfxError, StudyError
 
@@ -54,7 +55,9 @@ def embed(
         float | None, typer.Option(help="Optical density of tissue; found for each slide otherwise.")
     ] = None,
     leave_out: LeaveOut = None,
-    normalizer: Annotated[str | None, typer.Option(help="macenko or reinhard; none otherwise.")] = None,
+    normalizer: Annotated[
+        str | None, typer.Option(help="Stain method (macenko, reinhard, ...; see the docs); none otherwise.")
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="Slide whose stain is the target; a built-in reference otherwise.")
     ] = None,
@@ -68,8 +71,7 @@ def embed(
     from napari_batchfx.features.tables_io import check_writable
     from napari_batchfx.study import EncodeSettings
 
-    if normalizer not in (None, "none", "macenko", "reinhard"):
-        raise typer.BadParameter("choose macenko, reinhard or none", param_hint="--normalizer")
+    normalizer = stain_method(normalizer)
     meta = {"site": site, "scanner": scanner, "stain": stain, "patient": patient}
     for key, values in meta.items():
         if values and len(values) not in (1, len(slides)):
@@ -90,9 +92,7 @@ def embed(
             size_px=tile_px,
             mpp=tile_mpp,
             min_tissue=min_tissue,
-            normalizer=None
-            if normalizer == "none"
-            else cast("Literal['macenko', 'reinhard'] | None", normalizer),
+            normalizer=None if normalizer == "none" else normalizer,
             batch_size=batch_size,
         )
     except ValidationError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_batchfx.cli._app import command, drive, note, out
+from napari_batchfx.cli.staining import stain_method
 from napari_batchfx.cli.tissue import Icc
 from napari_batchfx.errors import StudyError
 
@@ -33,7 +34,9 @@ def tile(
     encoder: Annotated[
         str | None, typer.Option(help="Another encoder than the study's; colour-statistics for a file.")
     ] = None,
-    normalizer: Annotated[str | None, typer.Option(help="Stain: macenko, reinhard or none.")] = None,
+    normalizer: Annotated[
+        str | None, typer.Option(help="Stain method: macenko, reinhard, ... or none.")
+    ] = None,
     tile_px: Annotated[int | None, typer.Option(help="Tile side in pixels.", min=16, max=8192)] = None,
     tile_mpp: Annotated[
         float | None, typer.Option(help="Micrometres a pixel of tiles.", min=0.01, max=100)
@@ -52,12 +55,11 @@ def tile(
     ] = False,
 ) -> None:
     """Say what the model saw of one tile, after colour, stain and resize: its values and provenance."""
-    if normalizer not in (None, "none", "macenko", "reinhard"):
-        raise typer.BadParameter("choose macenko, reinhard or none", param_hint="--normalizer")
     from pydantic import ValidationError
 
     from napari_batchfx.study.inspection import saw_job
 
+    normalizer = stain_method(normalizer)
     given = {"encoder": encoder, "size_px": tile_px, "mpp": tile_mpp, "normalizer": normalizer}
     with _opened(source, slide, mpp, icc) as (study, entry):
         choice = study.settings.encode

@@ -8,31 +8,47 @@ and told apart by its key.
 from __future__ import annotations
 
 from napari_batchfx.errors import StainError
+from napari_batchfx.stain.channels import StainChannel, channel_image, separate
+from napari_batchfx.stain.cohort import average
 from napari_batchfx.stain.estimate import StainEstimate, estimate
 from napari_batchfx.stain.kernels import warm_up
 from napari_batchfx.stain.lab import LabStatistics, lab_to_rgb, rgb_to_lab
 from napari_batchfx.stain.macenko import MacenkoNormalizer
+from napari_batchfx.stain.methods import METHODS, StainMethod, method, methods
 from napari_batchfx.stain.normalizer import Normalizer
 from napari_batchfx.stain.preview import preview
-from napari_batchfx.stain.reference import REFERENCE, REFERENCE_LAB
-from napari_batchfx.stain.reinhard import ReinhardNormalizer
+from napari_batchfx.stain.reference import REFERENCE, REFERENCE_DAB, REFERENCE_LAB, reference
+from napari_batchfx.stain.reinhard import ModifiedReinhardNormalizer, ReinhardNormalizer
+from napari_batchfx.stain.ruifrok import RuifrokNormalizer
 from napari_batchfx.stain.sample import estimate_slide
 from napari_batchfx.stain.transform import StainTransform
 
 __all__ = [
+    "METHODS",
     "REFERENCE",
+    "REFERENCE_DAB",
     "REFERENCE_LAB",
     "LabStatistics",
     "MacenkoNormalizer",
+    "ModifiedReinhardNormalizer",
     "Normalizer",
     "ReinhardNormalizer",
+    "RuifrokNormalizer",
+    "StainChannel",
     "StainError",
     "StainEstimate",
+    "StainMethod",
     "StainTransform",
+    "average",
+    "channel_image",
     "estimate",
     "estimate_slide",
     "lab_to_rgb",
+    "method",
+    "methods",
     "preview",
+    "reference",
     "rgb_to_lab",
+    "separate",
     "warm_up",
 ]

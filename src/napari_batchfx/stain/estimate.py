@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_batchfx.errors import StainError
-from napari_batchfx.stain.lab import GLASS, WHITE, LabStatistics, White, lab_statistics, white_of
+from napari_batchfx.stain.declining import NoTissueError, refuse_dark, refuse_empty
+from napari_batchfx.stain.lab import FEW_PIXELS, GLASS, WHITE, LabStatistics, White, lab_statistics, white_of
 
 __all__ = [
     "BETA",
@@ -24,12 +25,10 @@ __all__ = [
 
 BETA = 0.15  # a pixel is tissue where every channel absorbs at least this much
 ALPHA = 1.0  # percentile of the angles that gives the two stain vectors
-MIN_PIXELS = 100
+LAB_METHODS = ("reinhard", "modified-reinhard")
+CLOSE_DEG = 8.0
+MOST_RESIDUAL = 0.05
 DARK = 20  # a pixel whose brightest channel is below this is ink, a fold or the dark outside of the scan
-
-
-class NoTissueError(StainError):
-    """There is nothing here to estimate from: glass, fat, one colour only. Such a tile is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,20 @@ class StainEstimate:
         What could mislead, one sentence each.
     white : (float, float, float)
         Grey level of glass in red, green and blue, which optical density is measured from.
+    kind : {"H&E", "H-DAB"}
+        What the second row is: eosin, or the brown of immunohistochemistry.
+    origin : str
+        Where it was estimated, in words: "slide", "drawn region", "average of 5 slides", "built in".
+    residual : float or None
+        Share of the optical density (its squares) that two stains don't explain; ``None`` = not measured.
+    offset : float
+        Added to a grey level before the logarithm; 1 everywhere but where another package is reproduced.
+
+    Examples
+    --------
+    >>> from napari_batchfx.stain import REFERENCE
+    >>> REFERENCE.stains, round(REFERENCE.angle_deg), REFERENCE.quality
+    (('haematoxylin', 'eosin'), 22, 'good')
     """
 
     matrix: npt.NDArray[np.float64]
@@ -58,12 +71,51 @@ class StainEstimate:
     n_pixels: int = 0
     warnings: tuple[str, ...] = ()
     white: tuple[float, float, float] = (WHITE, WHITE, WHITE)
+    kind: str = "H&E"
+    origin: str = ""
+    residual: float | None = None
+    offset: float = 1.0
 
     @property
     def angle_deg(self) -> float:
         """Angle between the two stain vectors in degrees; small means that they are hard to tell apart."""
         cosine = float(self.matrix[0] @ self.matrix[1])
         return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+    @property
+    def stains(self) -> tuple[str, str]:
+        """Names of the two rows."""
+        return ("haematoxylin", "DAB" if self.kind == "H-DAB" else "eosin")
+
+    @property
+    def directions_deg(self) -> npt.NDArray[np.float64]:
+        """Direction of each stain, (2, 2): degrees in the red-green plane from red, and up towards blue."""
+        red, green, blue = self.matrix.T
+        base, lift = np.arctan2(green, red), np.arctan2(blue, np.hypot(red, green))
+        return np.asarray(np.degrees(np.stack([base, lift], axis=1)))
+
+    @property
+    def quality(self) -> str:
+        """``"good"``, or ``"uncertain"`` where :attr:`doubts` says why."""
+        return "uncertain" if self.doubts else "good"
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the numbers are uncertain, one sentence each; empty where nothing speaks against them."""
+        found: list[str] = []
+        if self.angle_deg < CLOSE_DEG:
+            found.append(
+                f"The two stains are close in colour ({self.angle_deg:.0f} degrees apart), so how much of "
+                "each is there is uncertain."
+            )
+        if 0 < self.n_pixels < FEW_PIXELS:
+            found.append(f"The estimate rests on {self.n_pixels:,} tissue pixels only.")
+        if self.residual is not None and self.residual > MOST_RESIDUAL:
+            found.append(
+                f"Two stains leave {self.residual:.0%} of the absorption unexplained: pigment, ink or a "
+                "third stain may be in it."
+            )
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -74,6 +126,10 @@ class StainEstimate:
             "n_pixels": int(self.n_pixels),
             "warnings": list(self.warnings),
             "white": [float(v) for v in self.white],
+            "kind": self.kind,
+            "origin": self.origin,
+            "residual": None if self.residual is None else float(self.residual),
+            "offset": float(self.offset),
         }
 
     @classmethod
@@ -86,7 +142,20 @@ class StainEstimate:
             int(values.get("n_pixels", 0)),
             tuple(values.get("warnings", ())),
             white_of(values.get("white")),
+            str(values.get("kind", "H&E")),
+            str(values.get("origin", "")),
+            None if values.get("residual") is None else float(values["residual"]),
+            float(values.get("offset", 1.0)),
         )
+
+
+@dataclass(frozen=True)
+class VectorOptions:
+    """How stain vectors are looked for; see :func:`estimate`."""
+
+    alpha: float = ALPHA
+    beta: float = BETA
+    white: White = (WHITE, WHITE, WHITE)
 
 
 def as_images(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -107,10 +176,13 @@ def as_images(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
 
 def optical_density(
-    pixels: npt.NDArray[np.uint8], white: White = (WHITE, WHITE, WHITE)
+    pixels: npt.NDArray[np.uint8], white: White = (WHITE, WHITE, WHITE), offset: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    """Natural optical density, ``-ln((I + 1) / white)``, same shape as the pixels."""
-    table = -np.log(np.arange(256) + 1.0)
+    """Natural optical density, ``-ln((I + offset) / white)``, same shape as the pixels.
+
+    Without an offset black counts as grey level 1.
+    """
+    table = -np.log(np.maximum(np.arange(256) + offset, 1.0))
     return np.asarray(table[pixels] + np.log(white))
 
 
@@ -125,7 +197,7 @@ def tissue_pixels(
     For stain vectors (Macenko) those that absorb at least ``beta`` in every channel; for Lab statistics
     (Reinhard) all that are neither glass nor black, so that pale pink tissue counts as well.
     """
-    if method == "reinhard":
+    if method in LAB_METHODS:
         return np.asarray(
             ((pixels * (WHITE / np.asarray(white))).min(axis=-1) < sum(GLASS) / 2)
             & (pixels.max(axis=-1) >= DARK)
@@ -147,8 +219,9 @@ def estimate(
     ----------
     image : uint8 (..., h, w, 3) or (n, 3)
         RGB; the pixels of several images are pooled.
-    method : {"macenko", "reinhard"}
-        Stain vectors, or mean and standard deviation in CIELAB.
+    method : str
+        Id of a method, see :func:`napari_batchfx.stain.methods`: stain vectors ("macenko" and others), or
+        mean and standard deviation in CIELAB ("reinhard", "modified-reinhard").
     alpha : float
         Percentile of the angles that is taken as the pure stain.
     beta : float
@@ -180,83 +253,14 @@ def estimate(
     """
     pixels = as_images(image).reshape(-1, 3)
     refuse_dark(pixels)
-    if method == "reinhard":
-        kept = pixels[tissue_pixels(pixels, "reinhard", beta, white)]
-        _refuse_empty(len(kept))
-        return replace(lab_statistics(kept), white=white)
-    if method != "macenko":
-        raise StainError(f'There is no stain method called "{method}"; use "macenko" or "reinhard".')
-    return _macenko(pixels, alpha, beta, white)
+    options = VectorOptions(alpha, beta, white)
+    if method in LAB_METHODS:
+        kept = pixels[tissue_pixels(pixels, method, beta, white)]
+        refuse_empty(len(kept))
+        return replace(lab_statistics(kept), white=white, method=method)
+    from napari_batchfx.stain.vectors import ESTIMATORS
 
-
-def refuse_dark(pixels: npt.NDArray[np.uint8]) -> None:
-    """Raise where most of the image is black: that is fluorescence, or the outside of a scan."""
-    if len(pixels) and float((pixels.max(axis=-1) < 30).mean()) > 0.5:
-        raise StainError(
-            "The background is black, as in fluorescence; stain normalisation is for brightfield H&E images."
-        )
-
-
-def _refuse_empty(n: int) -> None:
-    if n < MIN_PIXELS:
-        raise NoTissueError(
-            f"There is too little stained tissue here to estimate the stain ({n} pixels, {MIN_PIXELS} are "
-            "needed); choose a region with tissue."
-        )
-
-
-def _macenko(pixels: npt.NDArray[np.uint8], alpha: float, beta: float, white: White) -> StainEstimate:
-    density = optical_density(pixels, white)
-    tissue = density[(density >= beta).all(axis=-1)]
-    _refuse_empty(len(tissue))
-    _, vectors = np.linalg.eigh(np.cov(tissue, rowvar=False))
-    plane = vectors[:, 1:]
-    # The sign of an eigenvector is arbitrary; with both pointing to positive red the angles cannot wrap at
-    # 180 degrees.
-    plane = plane * np.where(plane[0] < 0, -1.0, 1.0)
-    projected = tissue @ plane
-    angles = np.arctan2(projected[:, 1], projected[:, 0])
-    low, high = np.percentile(angles, [alpha, 100.0 - alpha])
-    ends = np.array([plane @ [np.cos(low), np.sin(low)], plane @ [np.cos(high), np.sin(high)]])
-    matrix = ends if ends[0, 0] > ends[1, 0] else ends[::-1]
-    warnings = _judge(matrix)
-    matrix = np.maximum(matrix, 0.0)
-    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    amounts = density @ np.linalg.pinv(matrix)
-    strongest = np.percentile(amounts, 99.0, axis=0)
-    if not np.isfinite(strongest).all() or (strongest <= 1e-3).any():
-        raise NoTissueError(
-            "Only one stain was found here, so haematoxylin and eosin can't be told apart; "
-            "choose a region with nuclei and stroma."
-        )
-    return StainEstimate(matrix, strongest, "macenko", len(tissue), warnings, white)
-
-
-def _judge(matrix: npt.NDArray[np.float64]) -> tuple[str, ...]:
-    cosine = float(np.clip(matrix[0] @ matrix[1], -1.0, 1.0))
-    angle = np.degrees(np.arccos(cosine))
-    if not np.isfinite(matrix).all() or angle < 2.0:
-        raise NoTissueError(
-            "The tissue here has only one colour, so haematoxylin and eosin can't be told apart; "
-            "choose a region with nuclei and stroma, or check that the slide is H&E."
-        )
-    if (matrix < -0.2).any():
-        raise StainError(
-            "The colours here are not those of absorbing stains, so this does not look like an H&E slide; "
-            "stain normalisation is for brightfield H&E images."
-        )
-    found: list[str] = []
-    second = matrix[1]
-    # Eosin absorbs green most, DAB blue; over the real H&E and H-DAB files at hand this parts them by a wide
-    # margin.
-    if second[2] > second[1]:
-        found.append(
-            "The second stain is brown rather than pink, as in immunohistochemistry (H-DAB): the row called "
-            "eosin is DAB, and matching it to an H&E reference changes what the brown means."
-        )
-    if angle < 8.0:
-        found.append(
-            f"The two stains are close in colour ({angle:.0f} degrees apart), so how much of each is there "
-            "is uncertain."
-        )
-    return tuple(found)
+    if method not in ESTIMATORS:
+        known = ", ".join(f'"{name}"' for name in (*ESTIMATORS, *LAB_METHODS))
+        raise StainError(f'There is no stain method called "{method}"; there are {known}.')
+    return ESTIMATORS[method](pixels, options)

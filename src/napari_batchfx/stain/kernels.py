@@ -80,13 +80,15 @@ def apply_rows(
 
 
 @lru_cache(maxsize=64)
-def od_tables(white: White, as_published: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def od_tables(
+    white: White, as_published: bool, offset: float = 1.0, white_out: float = WHITE
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Optical density of each grey level and channel (256, 3), and grey level of each step of density."""
-    density = np.log(np.array(white)) - np.log(np.arange(256) + 1.0)[:, None]
+    density = np.log(np.array(white)) - np.log(np.maximum(np.arange(256) + offset, 1.0))[:, None]
     steps = (np.arange(OD_TABLE) + 0.5) / OD_STEPS - OD_OFFSET
     # The density is that of I + 1; published code forgets the 1 on the way back,
     # which brightens every pixel by it.
-    levels = np.clip(WHITE * np.exp(-steps) - (0.0 if as_published else 1.0), 0.0, 255.0)
+    levels = np.clip(white_out * np.exp(-steps) - (0.0 if as_published else 1.0), 0.0, 255.0)
     return density.astype(np.float32), levels.astype(np.float32)
 
 

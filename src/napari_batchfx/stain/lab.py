@@ -18,6 +18,7 @@ TO_XYZ = _SRGB / _D65[:, None]
 FROM_XYZ = np.linalg.inv(TO_XYZ)
 
 White = tuple[float, float, float]
+FEW_PIXELS = 10_000  # tissue pixels below which an estimate is called uncertain
 WHITE = 240.0  # grey level of glass (I0), where it was not measured
 
 # Darkest channel of a pixel, in grey levels: above the first it is glass and left alone, below the second it
@@ -106,6 +107,8 @@ class LabStatistics:
         What could mislead, one sentence each.
     white : (float, float, float)
         Grey level of glass in red, green and blue.
+    origin : str
+        Where it was estimated, in words.
     """
 
     mean: npt.NDArray[np.float64]
@@ -114,6 +117,19 @@ class LabStatistics:
     warnings: tuple[str, ...] = ()
     method: str = "reinhard"
     white: White = (WHITE, WHITE, WHITE)
+    origin: str = ""
+
+    @property
+    def quality(self) -> str:
+        """``"good"``, or ``"uncertain"`` where :attr:`doubts` says why."""
+        return "uncertain" if self.doubts else "good"
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the numbers are uncertain, one sentence each; empty where nothing speaks against them."""
+        if 0 < self.n_pixels < FEW_PIXELS:
+            return (f"The estimate rests on {self.n_pixels:,} tissue pixels only.",)
+        return ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -124,6 +140,7 @@ class LabStatistics:
             "n_pixels": int(self.n_pixels),
             "warnings": list(self.warnings),
             "white": [float(v) for v in self.white],
+            "origin": self.origin,
         }
 
     @classmethod
@@ -134,7 +151,9 @@ class LabStatistics:
             np.asarray(values["std"], np.float64),
             int(values.get("n_pixels", 0)),
             tuple(values.get("warnings", ())),
-            white=white_of(values.get("white")),
+            str(values.get("method", "reinhard")),
+            white_of(values.get("white")),
+            str(values.get("origin", "")),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_batchfx.stain.estimate import StainEstimate
 from napari_batchfx.stain.normalizer import Normalizer
-from napari_batchfx.stain.reference import REFERENCE
+from napari_batchfx.stain.reference import reference
 
 __all__ = ["MacenkoNormalizer"]
 
@@ -36,6 +36,7 @@ class MacenkoNormalizer(Normalizer[StainEstimate]):
     Examples
     --------
     >>> import numpy as np
+    >>> from napari_batchfx.stain import REFERENCE
     >>> amounts = np.random.default_rng(0).uniform(0, 1.5, (64, 64, 2))
     >>> image = (240 * np.exp(-amounts @ REFERENCE.matrix)).astype(np.uint8)
     >>> MacenkoNormalizer().transform(image).shape
@@ -45,4 +46,4 @@ class MacenkoNormalizer(Normalizer[StainEstimate]):
     method = "macenko"
 
     def _reference(self) -> StainEstimate:
-        return REFERENCE
+        return reference(self.method)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_batchfx.stain.estimate import NoTissueError, StainEstimate, as_images, estimate, refuse_dark
+from napari_batchfx.errors import StainError
+from napari_batchfx.stain.declining import NoTissueError, refuse_dark
+from napari_batchfx.stain.estimate import LAB_METHODS, StainEstimate, as_images, estimate
 from napari_batchfx.stain.lab import LabStatistics, lab_statistics
+from napari_batchfx.stain.reference import reference
 from napari_batchfx.stain.transform import StainTransform
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ Stain = TypeVar("Stain", StainEstimate, LabStatistics)
 
 
 class Normalizer(ABC, Generic[Stain]):
-    """Base of :class:`MacenkoNormalizer` and :class:`ReinhardNormalizer`; not used by itself.
+    """Base of :class:`MacenkoNormalizer` and the others (:func:`methods`); not used by itself.
 
     Parameters
     ----------
@@ -50,10 +54,12 @@ class Normalizer(ABC, Generic[Stain]):
     target: Stain
     #: What the last call of :meth:`fit` or :meth:`transform` had to say; empty when all was well.
     warnings: tuple[str, ...]
+    _built_in: bool
 
     def __init__(
         self, target: Stain | None = None, *, strength: float = 1.0, as_published: bool = False
     ) -> None:
+        self._built_in = target is None
         self.target = self._reference() if target is None else target
         self.strength = float(strength)
         self.as_published = bool(as_published)
@@ -67,10 +73,10 @@ class Normalizer(ABC, Generic[Stain]):
         """The built-in target of the method."""
 
     def _estimate(self, image: npt.ArrayLike) -> Stain:
-        if self.as_published and self.method == "reinhard":
+        if self.as_published and self.method in LAB_METHODS:
             pixels = as_images(image).reshape(-1, 3)
             refuse_dark(pixels)
-            every: Any = lab_statistics(pixels)
+            every: Any = replace(lab_statistics(pixels), method=self.method)
             return cast("Stain", every)
         return cast("Stain", estimate(image, self.method))
 
@@ -93,6 +99,7 @@ class Normalizer(ABC, Generic[Stain]):
             If the target has no tissue or is no H&E.
         """
         self.target = self._source(target)
+        self._built_in = False
         self.warnings = self.target.warnings
         return self
 
@@ -104,9 +111,31 @@ class Normalizer(ABC, Generic[Stain]):
         return self._estimate(image_or_slide)
 
     def from_source(self, source: Stain) -> StainTransform:
-        """Make the transform from an estimate that is already there to the target."""
-        warnings = (*source.warnings, *_amplified(source, self.target))
-        return StainTransform(source, self.target, self.strength, self.as_published, warnings)
+        """Make the transform from an estimate that is already there to the target.
+
+        Raises
+        ------
+        StainError
+            If one is H&E and the other H-DAB. The built-in target is that of the source's stains.
+        """
+        target: Stain = self._target_for(source, self.target)
+        warnings = (*source.warnings, *_amplified(source, target))
+        return StainTransform(source, target, self.strength, self.as_published, warnings)
+
+    def _target_for(self, source: Stain, target: Stain) -> Stain:
+        """The target, of the same stains as the source."""
+        if not (isinstance(source, StainEstimate) and isinstance(target, StainEstimate)):
+            return target
+        if source.kind == target.kind:
+            return target
+        if self._built_in:
+            built_in: Any = reference(self.method, source.kind)
+            return cast("Stain", built_in)
+        raise StainError(
+            f"The slide is stained {source.kind} and the target {target.kind}: matching one to the "
+            "other would change what the colours mean; choose a target with the same "
+            "stains, or the built-in one."
+        )
 
     def for_slide(self, slide: Slide) -> StainTransform:
         """Estimate a slide's stain once, over all of its tissue, and return the transform to the target.
@@ -158,6 +187,6 @@ def _amplified(
     return tuple(
         f"There is so little {name} here that it has to be multiplied by {factor:.1f} to match the target, "
         "which multiplies noise as well; look at the preview, or lower the strength."
-        for name, factor in zip(("haematoxylin", "eosin"), times, strict=True)
+        for name, factor in zip(source.stains, times, strict=True)
         if factor > MOST_GAIN
     )

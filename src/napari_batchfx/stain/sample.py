@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -9,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_batchfx.errors import StainError
-from napari_batchfx.stain.estimate import StainEstimate, estimate, refuse_dark, tissue_pixels
+from napari_batchfx.stain.declining import refuse_dark, refuse_other_stains, refuse_slide
+from napari_batchfx.stain.estimate import StainEstimate, estimate, tissue_pixels
 from napari_batchfx.stain.lab import WHITE, LabStatistics, White
+from napari_batchfx.stain.region import Region, as_region
 
 if TYPE_CHECKING:
     from napari_batchfx.slides import Slide
@@ -25,7 +28,11 @@ FEWEST = 1_000
 
 
 def estimate_slide(
-    slide: Slide, method: str = "macenko", n_pixels: int = 100_000, seed: int = 0
+    slide: Slide,
+    method: str = "macenko",
+    n_pixels: int = 100_000,
+    seed: int = 0,
+    region: Sequence[npt.ArrayLike] | npt.NDArray[np.bool_] | None = None,
 ) -> StainEstimate | LabStatistics:
     """Estimate the stain of a slide from tissue pixels of the whole slide.
 
@@ -36,12 +43,14 @@ def estimate_slide(
     ----------
     slide : Slide
         An open slide.
-    method : {"macenko", "reinhard"}
-        Stain vectors, or mean and standard deviation in CIELAB.
+    method : str
+        Id of a method, see :func:`napari_batchfx.stain.methods`.
     n_pixels : int
         Tissue pixels to use.
     seed : int
         Of the random draw.
+    region : sequence of array (k, 2), or bool (h, w), optional
+        Only there: polygons of (y, x) in level-0 pixels, or a mask that covers the slide at any resolution.
 
     Returns
     -------
@@ -64,20 +73,21 @@ def estimate_slide(
     >>> found.matrix.shape, found.n_pixels >= 5_000
     ((2, 3), True)
     """
-    if slide.modality != "brightfield":
-        raise StainError(
-            f"{slide.name}: it is a {slide.modality} scan, not brightfield, so it has no stain to "
-            "estimate; choose a slide stained for light microscopy."
-        )
+    refuse_slide(slide)
     try:
         white = glass(slide)
-        pixels = sample_tissue(slide, n_pixels, seed, method, white)
+        where = None if region is None else as_region(region, slide.levels[0].shape)
+        pixels = sample_tissue(slide, n_pixels, seed, method, white, where)
         found = estimate(pixels, method, white=white)
+        found = replace(found, origin="slide" if where is None else "drawn region")
+        if isinstance(found, StainEstimate):
+            refuse_other_stains(found.matrix, found.kind)
     except StainError as error:
         raise StainError(f"{slide.name}: {error}") from error
     if len(pixels) < n_pixels:
+        place = "on this slide" if where is None else "in this region"
         note = (
-            f"Only {len(pixels):,} tissue pixels were found on this slide ({n_pixels:,} wanted), so the "
+            f"Only {len(pixels):,} tissue pixels were found {place} ({n_pixels:,} wanted), so the "
             "estimate is less certain."
         )
         return replace(found, warnings=(*found.warnings, note))
@@ -90,29 +100,33 @@ def sample_tissue(
     seed: int = 0,
     method: str = "macenko",
     white: White = (WHITE, WHITE, WHITE),
+    region: Region | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Draw stained pixels spread over a slide's tissue: uint8 (n, 3), n at most ``n_pixels``."""
+    """Draw stained pixels spread over a slide's tissue, or a region: uint8 (n, 3), n at most ``n_pixels``."""
     thumbnail = slide.thumbnail(512)
     refuse_dark(thumbnail.reshape(-1, 3))
     rng = np.random.default_rng(seed)
     level = _level(slide)
-    centres = _tissue_centres(slide, thumbnail)
+    centres = (
+        _region_centres(slide, level, region) if region is not None else _tissue_centres(slide, thumbnail)
+    )
     if len(centres) == 0:
-        raise StainError("There is no tissue on this slide to estimate the stain from; choose another slide.")
+        raise StainError(_nothing(slide))
     centres = centres[rng.permutation(len(centres))]
     parts: list[npt.NDArray[np.uint8]] = []
     total = 0
     for start in range(0, min(len(centres), PATCHES_A_ROUND * ROUNDS), PATCHES_A_ROUND):
-        for patch in _read(slide, level, centres[start : start + PATCHES_A_ROUND]):
+        for patch in _read(slide, level, centres[start : start + PATCHES_A_ROUND], region):
             kept = patch[tissue_pixels(patch, method, white=white)]
             parts.append(kept)
             total += len(kept)
         if total >= n_pixels:
             break
     if total < FEWEST:
+        where = "on this slide" if region is None else "in this region"
         raise StainError(
-            f"There is too little stained tissue on this slide to estimate the stain ({total} pixels, "
-            f"{FEWEST:,} are needed); choose another slide."
+            f"There is too little stained tissue {where} to estimate the stain ({total} pixels, {FEWEST:,} "
+            "are needed); choose another."
         )
     pixels = np.concatenate(parts)
     if total > n_pixels:
@@ -162,11 +176,47 @@ def _tissue_centres(slide: Slide, thumbnail: npt.NDArray[np.uint8]) -> npt.NDArr
     return cast("npt.NDArray[np.float64]", (cells + 0.5) / np.array(mask.shape))
 
 
-def _read(slide: Slide, level: int, centres: npt.NDArray[np.float64]) -> list[npt.NDArray[np.uint8]]:
+def _region_centres(slide: Slide, level: int, region: Region) -> npt.NDArray[np.float64]:
+    """Centres of patches that touch a region, in fractions of the slide, (n, 2)."""
+    down = np.asarray(slide.levels[level].downsample, float)
+    step = PATCH * down
+    top, left, bottom, right = region.bounds()
+    height, width = slide.levels[0].shape
+    # A large region on a coarser raster: there are more patches than are ever read.
+    step = step * max(1.0, np.sqrt((bottom - top) * (right - left) / step.prod() / 20_000))
+    rows = np.arange(top, bottom, step[0]) + min(step[0], bottom - top) / 2
+    columns = np.arange(left, right, step[1]) + min(step[1], right - left) / 2
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+    return np.asarray(grid / (height, width))
+
+
+def _nothing(slide: Slide) -> str:
+    """Why a slide shows no tissue: it is blank, or what is there is pen."""
+    if slide.mpp is not None:
+        from napari_batchfx.tiles import TissueSettings, tissue_mask
+
+        if np.asarray(tissue_mask(slide, settings=TissueSettings(exclude=())).mask).any():
+            return (
+                "What this slide shows is covered by marker pen, so its stain can't be estimated; draw a "
+                "region of tissue that is free of pen."
+            )
+    return "There is no tissue on this slide to estimate the stain from; choose another slide."
+
+
+def _read(
+    slide: Slide, level: int, centres: npt.NDArray[np.float64], region: Region | None
+) -> list[npt.NDArray[np.uint8]]:
     """Patches around centres, in the file's order so that decoded tiles are reused; each uint8 (n, 3)."""
     height, width = slide.levels[level].shape
     h, w = min(PATCH, height), min(PATCH, width)
     top = np.clip(np.round(centres[:, 0] * height - h / 2), 0, height - h).astype(int)
     left = np.clip(np.round(centres[:, 1] * width - w / 2), 0, width - w).astype(int)
     corners = np.unique(np.stack([top, left], axis=1), axis=0)
-    return [slide.read(level, int(y), int(x), h, w).reshape(-1, 3) for y, x in corners]
+    patches = [(int(y), int(x), slide.read(level, int(y), int(x), h, w)) for y, x in corners]
+    if region is None:
+        return [pixels.reshape(-1, 3) for _, _, pixels in patches]
+    down, right = (float(v) for v in slide.levels[level].downsample)
+    return [
+        pixels[region.inside(y * down, x * right, (down, right), (h, w))].reshape(-1, 3)
+        for y, x, pixels in patches
+    ]

@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_batchfx.errors import StainError
-from napari_batchfx.stain.estimate import WHITE, StainEstimate, as_images, optical_density
+from napari_batchfx.stain.estimate import LAB_METHODS, WHITE, StainEstimate, as_images, optical_density
 from napari_batchfx.stain.kernels import apply_rows, lab_kernel, lab_tables, od_kernel, od_tables
 from napari_batchfx.stain.lab import GLASS, LabStatistics, lab_to_rgb, rgb_to_lab
+from napari_batchfx.stain.least_squares import nonnegative
 
 __all__ = ["StainTransform"]
+
+_NUMBERS = {"method", "matrix", "max_concentration", "mean", "std", "white", "offset"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,10 @@ class StainTransform:
             raise StainError(
                 "The source and the target come from different stain methods; use one method for both."
             )
+        if self.source.method in LAB_METHODS and self.source.method != self.target.method:
+            raise StainError(
+                "The source and the target come from different stain methods; use one method for both."
+            )
         if not 0.0 <= self.strength <= 1.0:
             raise StainError(
                 f"The strength of a stain transform lies between 0 and 1; {self.strength} does not."
@@ -65,8 +72,8 @@ class StainTransform:
 
     @property
     def method(self) -> str:
-        """``"macenko"`` or ``"reinhard"``."""
-        return "macenko" if isinstance(self.source, StainEstimate) else "reinhard"
+        """Id of the method, one of :func:`napari_batchfx.stain.methods`."""
+        return self.source.method
 
     @property
     def key(self) -> str:
@@ -74,8 +81,11 @@ class StainTransform:
         values = self.to_dict()
         values.pop("warnings")
         for side in ("source", "target"):
-            for name in ("warnings", "n_pixels"):
-                values[side].pop(name)
+            # What the numbers are, not where they are from; what is as usual isn't spelled out, so that keys
+            # of features stored by earlier versions still hold.
+            if values[side].get("offset") == 1.0:
+                values[side].pop("offset")
+            values[side] = {name: value for name, value in values[side].items() if name in _NUMBERS}
         text = json.dumps(values, sort_keys=True)
         return f"{self.method}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
@@ -119,7 +129,7 @@ class StainTransform:
                 od_kernel(),
                 pixels,
                 workers,
-                *od_tables(self.source.white, self.as_published),
+                *od_tables(self.source.white, self.as_published, self.source.offset, self._white_out()),
                 source,
                 target,
                 np.float32(self.strength),
@@ -149,7 +159,7 @@ class StainTransform:
         """
         array = as_images(image)
         if isinstance(self.source, StainEstimate):
-            out = np.clip(self._macenko_float(optical_density(array, self.source.white)), 0.0, 255.0)
+            out = np.clip(self._two_stains(self._density(array)), 0.0, 255.0)
         else:
             gain, shift = self._gains()
             out = lab_to_rgb(rgb_to_lab(array) * gain + shift)
@@ -159,19 +169,23 @@ class StainTransform:
             weight = weight * np.clip((GLASS[0] - darkest) / (GLASS[0] - GLASS[1]), 0.0, 1.0)
         return np.asarray(np.clip(array + weight * (out - array), 0.0, 255.0))
 
-    def _macenko_float(self, density: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _density(self, array: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        source = cast("StainEstimate", self.source)
+        return optical_density(array, source.white, source.offset)
+
+    def _white_out(self) -> float:
+        """Grey level of glass after the transform: as the packages do, or the usual one."""
+        return cast("StainEstimate", self.target).white[0] if self.as_published else WHITE
+
+    def _two_stains(self, density: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Grey levels, not yet clipped at 0, for optical densities (..., 3)."""
         source, target = self._matrices()
-        unmix = np.linalg.pinv(source)
         if self.as_published:
-            return np.minimum(WHITE * np.exp(-(density @ unmix) @ target), 255.0)
+            return np.minimum(self._white_out() * np.exp(-(density @ np.linalg.pinv(source)) @ target), 255.0)
         # Light beyond the white point is no negative stain: it is put back after the stains were changed.
         excess, density = np.minimum(density, 0.0), np.maximum(density, 0.0)
-        both = density @ unmix
-        alone = np.maximum(density @ source.T, 0.0)
-        # Non-negative least squares of two vectors: where one would be negative, the other alone.
-        h = np.where(both[..., 0] < 0, 0.0, np.where(both[..., 1] < 0, alone[..., 0], both[..., 0]))
-        e = np.where(both[..., 1] < 0, 0.0, np.where(both[..., 0] < 0, alone[..., 1], both[..., 1]))
-        return np.minimum(WHITE * np.exp(-(np.stack([h, e], axis=-1) @ target + excess)) - 1.0, 255.0)
+        both = nonnegative(density, source)
+        return np.minimum(WHITE * np.exp(-(both @ target + excess)) - 1.0, 255.0)
 
     def _matrices(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Source vectors (2, 3), and target vectors scaled by the ratio of the intensities (2, 3)."""
@@ -181,8 +195,20 @@ class StainTransform:
 
     def _gains(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         source, target = cast("LabStatistics", self.source), cast("LabStatistics", self.target)
+        if self.method == "modified-reinhard":
+            return self._modified_gains(source, target)
         # A channel without spread (a flat image) is shifted, never divided by zero.
         gain = np.where(source.std > 1e-6, target.std / np.maximum(source.std, 1e-6), 1.0)
+        return gain, target.mean - gain * source.mean
+
+    def _modified_gains(
+        self, source: LabStatistics, target: LabStatistics
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Lightness spread only ever widened, by at most twice; colour only shifted (Roy et al. 2021)."""
+        wider = (target.std[0] - source.std[0]) / max(target.std[0], 1e-6)
+        # The published 0.05 stretches a slide that needs no change; without it a slide is its own target.
+        least = 0.05 if self.as_published else 0.0
+        gain = np.array([1.0 + (wider if wider > 0 else least), 1.0, 1.0])
         return gain, target.mean - gain * source.mean
 
     def to_dict(self) -> dict[str, Any]:
@@ -207,7 +233,7 @@ class StainTransform:
         """
         try:
             kind: type[StainEstimate] | type[LabStatistics]
-            kind = {"macenko": StainEstimate, "reinhard": LabStatistics}[values["method"]]
+            kind = StainEstimate if "matrix" in values["source"] else LabStatistics
             return cls(
                 kind.from_dict(values["source"]),
                 kind.from_dict(values["target"]),

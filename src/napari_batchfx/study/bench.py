@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_batchfx.encoders import Encoder
     from napari_batchfx.features import FeatureStore
     from napari_batchfx.jobs import Job, Progress
-    from napari_batchfx.stain import StainTransform
+    from napari_batchfx.stain import LabStatistics, StainEstimate, StainTransform
     from napari_batchfx.study.adapted import AdaptOutcome
     from napari_batchfx.study.encoding import EncodeOutcome
     from napari_batchfx.study.results import ProbeOutcome
@@ -41,7 +41,7 @@ class Bench(Shelf):
         super().__init__(name, slides, settings)
         self.folder = folder
         self.results = Results()
-        self.instruments = Instruments(self)
+        self.instruments = Instruments(self, lambda: self.folder)
         self._store: FeatureStore | None = None
         self._working = 0
 
@@ -81,8 +81,20 @@ class Bench(Shelf):
     def stain_transform(self, entry: SlideEntry | str) -> StainTransform:
         """The transform of the stain settings for a slide (the preview)."""
         choice = self.settings.stain
-        transform = self.instruments.transform(self.slide(entry), choice.method, choice.target)
+        transform = self.instruments.transform(self.slide(entry), choice.method, choice.target, choice.cohort)
         return transform.with_strength(choice.strength)
+
+    def stain_estimate(
+        self, entry: SlideEntry | str, method: str | None = None
+    ) -> StainEstimate | LabStatistics:
+        """The stain of a slide by the method of the stain settings, or another; estimated once and kept.
+
+        Raises
+        ------
+        StainError
+            If it can't be estimated: no tissue, pen, fluorescence, stains that are neither H&E nor H-DAB.
+        """
+        return self.instruments.stain.of(self.slide(entry), method or self.settings.stain.method)
 
     def table(
         self,

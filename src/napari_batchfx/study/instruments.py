@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_batchfx.jobs import Job, Progress, run
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.settings import EncodeSettings, TissueChoice
 from napari_batchfx.study.shelf import Shelf
+from napari_batchfx.study.stain_estimates import StainEstimates
 from napari_batchfx.study.tissue_regions import tissue_regions
 
 if TYPE_CHECKING:
@@ -31,20 +34,22 @@ class Instruments:
     ----------
     shelf : Shelf
         The slides and the settings they follow.
+    folder : callable returning Path
+        The study's folder, where stain estimates are kept.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, folder: Callable[[], Path]) -> None:
         self._shelf = shelf
+        #: The stain of each slide, estimated once.
+        self.stain = StainEstimates(shelf, folder)
         #: CPU threads of encoders, as :func:`napari_batchfx.encoders.load` takes them.
         self.threads: int | str | None = None
         self._grids: dict[tuple[object, ...], tuple[object, TileGrid]] = {}
         self._encoders: dict[tuple[str, str, str], Encoder] = {}
-        self._transforms: dict[tuple[str, ...], StainTransform] = {}
         self._loading: dict[tuple[str, str, str], int] = {}
         # One lock a kind, and none is held while an encoder loads: nothing waits for a download.
         self._encoder_lock = threading.RLock()
         self._grid_lock = threading.RLock()
-        self._transform_lock = threading.RLock()
 
     def encoder(self, choice: EncodeSettings) -> Encoder:
         """The encoder of these settings, loaded here and now where it isn't yet; see :meth:`encoder_job`."""
@@ -138,10 +143,14 @@ class Instruments:
 
     def encode_transform(self, entry: SlideEntry, choice: EncodeSettings) -> StainTransform | None:
         """The stain transform applied to a slide's tiles before the encoder, or ``None``."""
-        return None if choice.normalizer is None else self.transform(entry, choice.normalizer, choice.target)
+        if choice.normalizer is None:
+            return None
+        return self.transform(entry, choice.normalizer, choice.target, choice.cohort)
 
-    def transform(self, entry: SlideEntry, method: str, target: str | None) -> StainTransform:
-        """The stain transform from a slide to a target: a slide of the study, or the built-in reference.
+    def transform(
+        self, entry: SlideEntry, method: str, target: str | None, cohort: bool = False
+    ) -> StainTransform:
+        """The stain transform from a slide to a target: a slide, all slides, or the built-in reference.
 
         Raises
         ------
@@ -150,32 +159,21 @@ class Instruments:
         StainError
             If stain can't be estimated on the slide or the target.
         """
-        from napari_batchfx.stain import MacenkoNormalizer, ReinhardNormalizer
-
-        aim = None if target is None else self._shelf.slide(target)
-        key = (entry.fingerprint, method, "" if aim is None else aim.fingerprint)
-        with self._transform_lock:
-            if key not in self._transforms:
-                normalizer = MacenkoNormalizer() if method == "macenko" else ReinhardNormalizer()
-                if aim is not None:
-                    normalizer.fit(self._shelf.open_slide(aim))
-                self._transforms[key] = normalizer.for_slide(self._shelf.open_slide(entry))
-            return self._transforms[key]
+        return self.stain.transform(entry, method, target, cohort)
 
     def forget_slide(self, fingerprint: str) -> None:
         """Drop what was made for a slide (it was removed, or its pixel size changed)."""
-        with self._grid_lock, self._transform_lock:
+        with self._grid_lock:
             self._grids = {key: grid for key, grid in self._grids.items() if key[0] != fingerprint}
-            self._transforms = {
-                key: made for key, made in self._transforms.items() if fingerprint not in (key[0], key[2])
-            }
+        self.stain.forget(fingerprint)
 
     def close(self) -> None:
         """Close the encoder and drop everything."""
-        with self._encoder_lock, self._grid_lock, self._transform_lock:
+        with self._encoder_lock, self._grid_lock:
             for encoder in self._encoders.values():
                 encoder.close()
-            self._encoders, self._grids, self._transforms = {}, {}, {}
+            self._encoders, self._grids = {}, {}
+        self.stain.forget()
 
 
 def _key(choice: EncodeSettings) -> tuple[str, str, str]:

@@ -35,6 +35,8 @@ def question(computed_from: dict[str, Any]) -> tuple[str, ...]:
     """
     encode, settings = computed_from["encode"], computed_from["settings"]
     texts = [_text(encode.get(name)) for name in _ENCODE]
+    if encode.get("cohort") and encode.get("normalizer"):
+        texts[-1] = "all slides (average)"
     if "method" not in settings:
         return (*texts, *(_text(settings.get(name)) for name in _PROBE))
     # Slides by their content where it is known: a slide that is named anew is the same slide.

@@ -97,7 +97,15 @@ def stain_name(encode: dict[str, Any]) -> str:
     """The stain variant of encode settings, in words."""
     if not encode.get("normalizer"):
         return "as scanned"
-    return f"{str(encode['normalizer']).capitalize()}, target {encode.get('target') or 'built-in'}"
+    target = "all slides" if encode.get("cohort") else encode.get("target") or "built-in"
+    return f"{stain_label(str(encode['normalizer']))}, target {target}"
+
+
+def stain_label(name: str) -> str:
+    """What people call a stain method; its id where it is one of another version."""
+    from napari_batchfx.stain import methods
+
+    return next((one.label for one in methods() if one.id == name), name.capitalize())
 
 
 def tiles_name(encode: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.maps import adapt_maps, probe_maps
-from napari_batchfx.study.report_rows import adaptation_rows, former_names, probe_sections
+from napari_batchfx.study.report_rows import adaptation_rows, former_names, probe_sections, stain_label
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -246,7 +246,7 @@ def _stains(study: Bench, thumbnails: dict[str, NDArray[np.uint8]]) -> list[Stai
                 None if vectors is None else vectors.max_concentration,
                 thumbnail,
                 transform.transform(thumbnail),
-                transform.method.capitalize(),
+                stain_label(transform.method),
                 int(source.n_pixels),
                 transform.warnings,
             )

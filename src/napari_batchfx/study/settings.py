@@ -12,7 +12,22 @@ if TYPE_CHECKING:
 __all__ = ["AdaptSettings", "EncodeSettings", "ProbeSettings", "Settings", "StainSettings", "TissueChoice"]
 
 BatchColumn = Literal["site", "scanner", "stain", "slide", "patient"]
-StainMethod = Literal["macenko", "reinhard"]
+Polygon = list[tuple[float, float]]
+
+
+def _stain_method(value: str) -> str:
+    """The id of a stain method there is; the message lists them."""
+    from napari_batchfx.errors import StainError
+    from napari_batchfx.stain import method
+
+    try:
+        return method(value).id
+    except StainError as error:
+        raise ValueError(str(error)) from error
+
+
+#: Id of a stain method, one of :func:`napari_batchfx.stain.methods`.
+StainMethod = Annotated[str, AfterValidator(_stain_method)]
 Excludable = Literal["pen", "edge", "fold", "blur"]
 
 
@@ -90,10 +105,12 @@ class EncodeSettings(_Model):
         Least share of tissue (0..1) of a tile that is encoded when no cells are named.
     batch_size : int or None
         Tiles a batch; ``None`` = chosen by the device.
-    normalizer : {"macenko", "reinhard"} or None
-        Stain normalisation before the encoder.
+    normalizer : str or None
+        Stain normalisation before the encoder: id of a method (:func:`napari_batchfx.stain.methods`).
     target : str or None
         Name of the slide whose stain is the target; ``None`` = the built-in reference.
+    cohort : bool
+        Aim at the average of all slides of the study instead (``target`` is not used).
     """
 
     encoder: str = Field(default="colour-statistics", min_length=1)
@@ -106,6 +123,7 @@ class EncodeSettings(_Model):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     normalizer: StainMethod | None = None
     target: str | None = None
+    cohort: bool = False
 
 
 class ProbeSettings(_Model):
@@ -134,16 +152,23 @@ class StainSettings(_Model):
 
     Attributes
     ----------
-    method : {"macenko", "reinhard"}
-        How stain is estimated and normalised.
+    method : str
+        How stain is estimated and normalised: id of a method (:func:`napari_batchfx.stain.methods`).
     target : str or None
         Name of the target slide; ``None`` = the built-in reference.
+    cohort : bool
+        Aim at the average of all slides of the study instead (``target`` is not used).
+    regions : dict of str to list of polygon
+        Slides (by name) whose stain is estimated in drawn regions only, as source and as target; each a list
+        of polygons of (y, x) in level-0 pixels. Used by the encode settings too.
     strength : float
         0 = the slide as it is, 1 = fully normalised.
     """
 
     method: StainMethod = "macenko"
     target: str | None = None
+    cohort: bool = False
+    regions: dict[str, list[Polygon]] = Field(default_factory=dict)
     strength: float = Field(default=1.0, ge=0, le=1)
 
 

@@ -361,6 +361,8 @@ class Shelf:
         for step in (self.settings.encode, self.settings.stain):
             if step.target == old:
                 step.target = new
+        regions = self.settings.stain.regions
+        self.settings.stain.regions = {new if name == old else name: regions[name] for name in regions}
         self.settings.adapt.train_on = [new if name == old else name for name in self.settings.adapt.train_on]
         for entry in self.slides:
             rename_reference(entry, old, new)

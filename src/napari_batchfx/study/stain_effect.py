@@ -211,7 +211,7 @@ def _column(study: Bench, entries: Sequence[SlideEntry], wanted: str, *, fixed: 
 
 
 def _normalised(encode: EncodeSettings, choice: StainSettings) -> EncodeSettings:
-    update = {"normalizer": choice.method, "target": choice.target}
+    update: dict[str, Any] = {"normalizer": choice.method, "target": choice.target}
     update |= {"cohort": choice.cohort} if hasattr(choice, "cohort") else {}
     return encode.model_copy(update=update)
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_batchfx.study.report_rows import stain_label
+
 if TYPE_CHECKING:
     from napari_batchfx.study.entries import SlideEntry
     from napari_batchfx.study.recipe import Place, Recipe
@@ -74,9 +76,11 @@ def facts(
     if place.transform is None:
         found["stain"] = "as scanned"
     else:
-        found["stain"] = f"{place.transform.method.capitalize()}, strength {place.transform.strength:g}"
-        target = recipe.settings.target
-        found["stain towards"] = "the built-in reference" if target is None else "a slide of the study"
+        found["stain"] = f"{stain_label(place.transform.method)}, strength {place.transform.strength:g}"
+        cohort = recipe.settings.cohort
+        target = None if cohort else recipe.settings.target
+        towards = "the average of all slides" if cohort else "the built-in reference"
+        found["stain towards"] = towards if target is None else "a slide of the study"
         if target is not None:
             found["stain target"] = target
         found["stain id"] = place.transform.key

@@ -126,5 +126,7 @@ def _row(
     return (int(rows[here[0]]), note) if len(here) else (None, "")
 
 
-def _stain(settings: EncodeSettings) -> tuple[str | None, str | None]:
-    return settings.normalizer, settings.target if settings.normalizer else None
+def _stain(settings: EncodeSettings) -> tuple[str | None, str | None, bool]:
+    if settings.normalizer is None:
+        return None, None, False
+    return settings.normalizer, None if settings.cohort else settings.target, settings.cohort
