@@ -2,6 +2,7 @@
 
 from napari_batchfx.features.array import FeatureArray
 from napari_batchfx.features.embedding import embed, embed_job, whole_tiles
+from napari_batchfx.features.exports import TilePlace, tile_place, write_trident_h5
 from napari_batchfx.features.imported_grid import imported_grid
 from napari_batchfx.features.imports import import_features
 from napari_batchfx.features.locks import LockInfo
@@ -15,6 +16,7 @@ __all__ = [
     "FeatureStore",
     "LockInfo",
     "SlideMeta",
+    "TilePlace",
     "concat",
     "embed",
     "embed_job",
@@ -22,6 +24,8 @@ __all__ = [
     "imported_grid",
     "make_table",
     "read_h5ad",
+    "tile_place",
     "whole_tiles",
     "write_h5ad",
+    "write_trident_h5",
 ]

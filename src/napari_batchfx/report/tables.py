@@ -16,7 +16,7 @@ from napari_batchfx.errors import StudyError
 from napari_batchfx.report.data import Estimate, ReportData
 from napari_batchfx.report.identifiers import Masker
 
-__all__ = ["predictions_csv", "tables_csv", "write_tables"]
+__all__ = ["csv_text", "predictions_csv", "tables_csv", "write_tables"]
 
 
 def tables_csv(data: ReportData) -> dict[str, str]:
@@ -48,7 +48,7 @@ def tables_csv(data: ReportData) -> dict[str, str]:
         "stain": _stain(data, masker),
         "adaptation": _adaptation(data, masker),
     }
-    return {name: _text(header, rows) for name, (header, rows) in tables.items() if rows}
+    return {name: csv_text(header, rows) for name, (header, rows) in tables.items() if rows}
 
 
 def write_tables(folder: Path | str, data: ReportData) -> list[Path]:
@@ -147,7 +147,7 @@ def predictions_csv(
             one = truth[i]
             line.append("" if one is None or one != one else str(one))
         rows.append(line)
-    return _text(header, rows)
+    return csv_text(header, rows)
 
 
 def _number(value: float | None) -> str:
@@ -174,7 +174,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows as CSV; no cell starts like a formula, and no number is longer than six digits."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([_cell(name) for name in header])

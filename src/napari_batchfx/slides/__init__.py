@@ -25,6 +25,7 @@ from napari_batchfx.slides.prepared import (
     prepared_folder,
 )
 from napari_batchfx.slides.slide import Slide
+from napari_batchfx.slides.values import write_values
 from napari_batchfx.slides.write import write_pyramid
 from napari_batchfx.slides.write_zarr import write_ome_zarr
 from napari_batchfx.slides.writing import write_slide_job
@@ -59,4 +60,5 @@ __all__ = [
     "write_ome_zarr",
     "write_pyramid",
     "write_slide_job",
+    "write_values",
 ]

@@ -20,7 +20,7 @@ from napari_batchfx.slides.descriptions import page_description
 from napari_batchfx.slides.halving import box_half
 from napari_batchfx.slides.levels import COARSEST_PIXELS
 
-__all__ = ["write_pyramid"]
+__all__ = ["resolution_ratio", "write_pyramid"]
 
 Rgb = NDArray[np.uint8]
 _COMPRESSIONS = {"jpeg": 7, "jpeg2000": 34712, "deflate": 8, "lzw": 5, "none": 1}
@@ -152,7 +152,10 @@ def write_pyramid(
                 extra = dict(options)
                 if mpp_yx is not None and flavour != "svs":
                     extra |= {
-                        "resolution": (_ratio(mpp_yx[1] * factor), _ratio(mpp_yx[0] * factor)),
+                        "resolution": (
+                            resolution_ratio(mpp_yx[1] * factor),
+                            resolution_ratio(mpp_yx[0] * factor),
+                        ),
                         "resolutionunit": 3,
                     }
                 if index and flavour != "svs":
@@ -177,7 +180,7 @@ def write_pyramid(
     return path
 
 
-def _ratio(mpp: float) -> tuple[int, int]:
+def resolution_ratio(mpp: float) -> tuple[int, int]:
     """Return pixels a centimetre as TIFF's ratio of 32-bit numbers; older tifffile rounds floats to 1e-6."""
     pixels = 1e4 / mpp
     ratio = Fraction(pixels).limit_denominator(max(1, min(2**16, int(2**32 / pixels) - 1)))

@@ -4,9 +4,11 @@ from napari_batchfx.study.adapted import AdaptOutcome
 from napari_batchfx.study.annotations import Annotation, TileLabels, annotate_cells, tile_labels
 from napari_batchfx.study.encoding import EncodedTiles, EncodeOutcome
 from napari_batchfx.study.entries import SlideEntry
+from napari_batchfx.study.exporting import EXPORTS, ExportOutcome
 from napari_batchfx.study.files import study_folder
 from napari_batchfx.study.inspection import SeenTile, saw
 from napari_batchfx.study.problems import Problem
+from napari_batchfx.study.result_table import result_table
 from napari_batchfx.study.results import ProbeOutcome, Results
 from napari_batchfx.study.settings import (
     AdaptSettings,
@@ -21,12 +23,14 @@ from napari_batchfx.study.study import Study
 from napari_batchfx.study.tile_rows import TileRows
 
 __all__ = [
+    "EXPORTS",
     "AdaptOutcome",
     "AdaptSettings",
     "Annotation",
     "EncodeOutcome",
     "EncodeSettings",
     "EncodedTiles",
+    "ExportOutcome",
     "ProbeOutcome",
     "ProbeSettings",
     "Problem",
@@ -41,6 +45,7 @@ __all__ = [
     "TileRows",
     "TissueChoice",
     "annotate_cells",
+    "result_table",
     "saw",
     "study_folder",
     "tile_labels",

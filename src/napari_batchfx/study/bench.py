@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_batchfx.stain import LabStatistics, StainEstimate, StainTransform
     from napari_batchfx.study.adapted import AdaptOutcome
     from napari_batchfx.study.encoding import EncodeOutcome
+    from napari_batchfx.study.exporting import ExportOutcome
     from napari_batchfx.study.results import ProbeOutcome
     from napari_batchfx.study.stain_effect import StainEffect
     from napari_batchfx.study.steps import RunOutcome
@@ -274,6 +275,37 @@ class Bench(Shelf):
         from napari_batchfx.study.reporting import write_study_report
 
         return write_study_report(self, Path(path), with_identifiers=with_identifiers)
+
+    def export_job(
+        self, folder: Path | str, kinds: Sequence[str], *, with_identifiers: bool = False
+    ) -> Job[ExportOutcome]:
+        """Write tiles, values and overlays for other programs into a folder.
+
+        Parameters
+        ----------
+        folder : path
+            Folder to write into; made where there is none. Files of an earlier export are replaced.
+        kinds : sequence of str
+            Of :data:`napari_batchfx.study.EXPORTS`: "geojson" (QuPath), "csv", "h5ad", "h5" (TRIDENT),
+            "spatialdata", "png", "ome-tiff", "ome-zarr".
+        with_identifiers : bool
+            Whether slides and patients keep their names; otherwise they are numbered, and content
+            fingerprints tell whoever has the slides which is which.
+
+        Returns
+        -------
+        Job
+            Returns an :class:`ExportOutcome`. ``export.json`` beside the files says what they are and how
+            they were made. What can't be written is named in the outcome; the rest is.
+
+        Raises
+        ------
+        StudyError
+            If no tile is encoded, a kind is unknown, or the folder can't be made.
+        """
+        from napari_batchfx.study.exporting import export_job
+
+        return self._watched(export_job(self, folder, kinds, with_identifiers=with_identifiers))
 
     def _asked(self, slides: Sequence[SlideEntry | str] | None) -> list[SlideEntry]:
         """The entries meant, each once; all where none are named."""

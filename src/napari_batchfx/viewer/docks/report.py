@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QUrl
-from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QLabel, QWidget
 
 from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.viewer import regions
-from napari_batchfx.viewer.docks.common import Dock, RunRow, hint, tool_button
+from napari_batchfx.viewer.docks.common import Dock, More, RunRow, hint, tool_button
+from napari_batchfx.viewer.docks.export_box import ExportBox, open_place
 
 if TYPE_CHECKING:
     import napari
@@ -38,15 +37,19 @@ class ReportDock(Dock):
         self.contents = QLabel()
         self.contents.setWordWrap(True)
         self.identifiers = QCheckBox("Include names of slides and patients")
-        self.identifiers.setToolTip("Without it slides are numbered in the report.")
+        self.identifiers.setToolTip("Without it slides are numbered, in the report and in exported files.")
         self.row = RunRow(
             "Write report ...", "One HTML file that opens in any browser, with numbers, pictures and methods."
         )
+        self.export = More("Export for other programs")
+        self.export_box = ExportBox(self, self.identifiers.isChecked)
+        self.export.form.addRow(self.export_box)
         self.add(
             buttons,
             self.contents,
             self.identifiers,
             self.row,
+            self.export,
             hint("The same study runs without a window: napari-batchfx run NAME.batchfx"),
         )
         self.finish()
@@ -133,7 +136,8 @@ class ReportDock(Dock):
         study = self.session.study
         self.row.set_running(self.job.is_running)
         self.row.allow(bool(study.slides), "Open a slide first.")
-        parts = [f"{len(study.slides)} slides"]
+        self.export_box.refresh()
+        parts = [f"{len(study.slides)} {'slide' if len(study.slides) == 1 else 'slides'}"]
         parts.append("site probe" if study.results.probe else "no site probe yet")
         parts.append("adaptation" if study.results.adapt else "no adaptation yet")
         self.contents.setText("In the report: " + ", ".join(parts) + ".")
@@ -153,7 +157,5 @@ class ReportDock(Dock):
         self.card.say(f"Report written: {path.name}.", links={"Open it": f"file:{path}"}, kind="good")
 
     def _follow(self, target: str) -> None:
-        if target.startswith("file:"):
-            QDesktopServices.openUrl(QUrl.fromLocalFile(target.removeprefix("file:")))
-            return
-        super()._follow(target)
+        if not open_place(target):
+            super()._follow(target)
