@@ -10,7 +10,7 @@ from .conftest import tissue
 
 
 def test_encode_tick_export(bench, make_slide, wait, qtbot, tmp_path, monkeypatch):
-    slides, encode, report = (bench.docks[key] for key in ("slides", "encode", "report"))
+    slides, report = (bench.docks[key] for key in ("slides", "report"))
     box = report.export_box
     assert not box.row.button.isEnabled()
     assert "Encode tiles first" in box.row.button.toolTip()
