@@ -25,7 +25,9 @@ def test_encode_tick_export(bench, make_slide, wait, qtbot, tmp_path, monkeypatc
 
     report.export.expand()
     for kind in ("csv", "h5ad"):
-        qtbot.mouseClick(box.boxes[kind], Qt.MouseButton.LeftButton, pos=QPoint(8, box.boxes[kind].height() // 2))
+        qtbot.mouseClick(
+            box.boxes[kind], Qt.MouseButton.LeftButton, pos=QPoint(8, box.boxes[kind].height() // 2)
+        )
     assert box.kinds == ["geojson"]
     folder = tmp_path / "for-qupath"
     monkeypatch.setattr(

@@ -62,12 +62,14 @@ def tile_place(table: AnnData, slide: str) -> TilePlace:
     >>> import numpy as np
     >>> from napari_batchfx.features import embed
     >>> from napari_batchfx.slides import open_slide, write_pyramid
+    >>> from napari_batchfx.tiles import TileGrid
     >>> grey = np.full((300, 400, 3), 200, np.uint8)
     >>> with open_slide(write_pyramid("a.tif", grey, mpp=0.25, compression="deflate")) as slide:
-    ...     table = embed(slide, "colour-statistics", cells=[(0, 0)])
+    ...     grid = TileGrid(slide, size_px=64, mpp=0.5)
+    ...     table = embed(grid, "colour-statistics", cells=[(0, 1)])
     >>> place = tile_place(table, "a")
     >>> place.corners.tolist(), place.side
-    ([[0.0, 0.0]], (256.0, 256.0))
+    ([[128.0, 0.0]], (128.0, 128.0))
     """
     about = provenance_of(table).get("slides", {}).get(slide)
     rows = (table.obs["slide"].astype(str) == slide).to_numpy()

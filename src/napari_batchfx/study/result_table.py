@@ -44,6 +44,19 @@ def result_table(study: Bench) -> AnnData:
     ------
     StudyError
         If no tile is encoded.
+
+    Examples
+    --------
+    >>> from napari_batchfx.jobs import run
+    >>> from napari_batchfx.slides import write_pyramid
+    >>> from napari_batchfx.study import Study
+    >>> pixels = np.random.default_rng(0).integers(90, 190, (256, 256, 3)).astype(np.uint8)
+    >>> with Study.create() as study:
+    ...     _ = study.add_slide(write_pyramid("a.tif", pixels, mpp=0.5, compression="deflate"))
+    ...     study.settings.encode.size_px, study.settings.encode.mpp = 64, 0.5
+    ...     _ = run(study.encode_job())
+    ...     result_table(study).obsm["spatial"][:2].tolist()
+    [[16.0, 16.0], [48.0, 16.0]]
     """
     table = study.table("tissue")
     rows = table_rows(table)
