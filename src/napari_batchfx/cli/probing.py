@@ -78,7 +78,9 @@ def probe(
     if columns is None and (
         source.suffix == ".batchfx" or (not source.is_file() and source.suffix != ".h5ad")
     ):
-        result, table, asked = _probe_study(source, given, classifier, signature or tiles is not None)
+        if classifier is not None:
+            given["probe"] = classifier
+        result, table, asked = _probe_study(source, given, signature or tiles is not None)
     else:
         from napari_batchfx.probe import site_probe_job
 
@@ -136,12 +138,11 @@ def _colour(path: Path) -> Any:
 
 
 def _probe_study(
-    path: Path, given: dict[str, Any], classifier: str | None, want_table: bool
+    path: Path, given: dict[str, Any], want_table: bool
 ) -> tuple[SiteProbeResult, AnnData | None, dict[str, Any]]:
-    """The result, which is kept with the study where it is the usual classifier; its table; its settings."""
+    """The result, which is kept with the study; its table; its settings."""
     from pydantic import ValidationError
 
-    from napari_batchfx.probe import site_probe_job
     from napari_batchfx.study import Study
 
     with Study.open(path) as study:
@@ -149,15 +150,12 @@ def _probe_study(
             try:
                 setattr(study.settings.probe, key, value)
             except ValidationError as error:
-                raise typer.BadParameter(error.errors()[0]["msg"], param_hint=f"--{key}") from error
+                hint = "--classifier" if key == "probe" else f"--{key}"
+                raise typer.BadParameter(error.errors()[0]["msg"], param_hint=hint) from error
         asked = study.settings.probe.model_dump()
         try:
-            if classifier in (None, "logistic"):
-                result = drive(study.probe_job()).result
-                return result, study.table("tissue") if want_table else None, asked
-            table = study.table("tissue")
-            asked["probe"] = classifier
-            return drive(site_probe_job(table, **asked)), table, asked
+            result = drive(study.probe_job()).result
+            return result, study.table("tissue") if want_table else None, asked
         finally:
             for problem in study.problems:
                 note(str(problem))

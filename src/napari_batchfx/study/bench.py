@@ -233,9 +233,9 @@ class Bench(Shelf):
         from napari_batchfx.study.tables import inputs_digest
 
         outcome = self.results.probe if step == "probe" else self.results.adapt
-        settings = self.settings.probe if step == "probe" else self.settings.adapt
+        settings = self.settings.probe.said() if step == "probe" else self.settings.adapt.model_dump()
         return outcome is not None and outcome.computed_from.get("inputs") == inputs_digest(
-            self, self.settings.encode, settings.model_dump(), regions=step == "adapt"
+            self, self.settings.encode, settings, regions=step == "adapt"
         )
 
     def run_job(self) -> Job[RunOutcome]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from napari_batchfx.study.tile_rows import TileRows
     from napari_batchfx.tiles import TileGrid, TileMap
 
-__all__ = ["adapt_maps", "probe_maps"]
+__all__ = ["QUANTITIES", "Quantity", "adapt_maps", "probe_look", "probe_maps"]
 
 
-def probe_maps(study: Bench) -> dict[str, TileMap]:
-    """Out-of-fold confidence of the last site probe on every slide it scored.
+Quantity = Literal["confidence", "margin", "entropy"]
+QUANTITIES: tuple[Quantity, ...] = ("confidence", "margin", "entropy")
+
+
+def probe_maps(study: Bench, what: Quantity = "confidence") -> dict[str, TileMap]:
+    """Out-of-fold confidence, margin or entropy of the last site probe on every slide it scored.
 
     Parameters
     ----------
     study : Study
+    what : {"confidence", "margin", "entropy"}
+        See :class:`~napari_batchfx.probe.SiteProbeResult`.
 
     Returns
     -------
@@ -35,25 +41,48 @@ def probe_maps(study: Bench) -> dict[str, TileMap]:
     outcome = study.results.probe
     if outcome is None:
         return {}
-    name = outcome.computed_from["settings"]["batch"]
-    description = (
-        f"Out-of-fold probability that a classifier gives the tile's own {name}; "
-        f"grey is guessing ({outcome.result.chance:.2g}), orange is recognised, blue is taken for another."
-    )
+    values = np.asarray(getattr(outcome.result, what), dtype=np.float32)
+    looks = probe_look(outcome.computed_from["settings"]["batch"], float(outcome.result.chance), what)
     return {
-        fingerprint: TileMap.from_cells(
-            grid,
-            cells,
-            np.asarray(outcome.result.confidence, dtype=np.float32)[rows],
-            name=f"site probe ({name})",
-            unit="probability",
-            vmin=0.0,
-            vmax=1.0,
-            colormap="confidence",
-            chance=float(outcome.result.chance),
-            description=description,
-        )
+        fingerprint: TileMap.from_cells(grid, cells, values[rows], **looks)
         for fingerprint, grid, rows, cells in _slides(study, outcome.tiles, outcome.computed_from)
+    }
+
+
+def probe_look(batch: str, chance: float, what: Quantity) -> dict[str, Any]:
+    """Name, unit, range, colours and chance of a map of the site probe: grey is guessing in each."""
+    name = f"site probe ({batch})" if what == "confidence" else f"site probe {what} ({batch})"
+    if what == "margin":
+        return {
+            "name": name,
+            "unit": "margin",
+            "vmin": -1.0,
+            "vmax": 1.0,
+            "colormap": "confidence",
+            "chance": 0.0,
+            "description": f"Out-of-fold probability of the tile's own {batch} less that of the likeliest "
+            "other; above 0 (orange) it is recognised, below (blue) taken for another.",
+        }
+    if what == "entropy":
+        return {
+            "name": name,
+            "unit": "entropy",
+            "vmin": 0.0,
+            "vmax": 1.0,
+            "colormap": "doubt",
+            "chance": 1.0,
+            "description": f"How undecided the classifier is, whichever {batch} it says: 0 (orange) is sure "
+            "of one, 1 (grey) no idea.",
+        }
+    return {
+        "name": name,
+        "unit": "probability",
+        "vmin": 0.0,
+        "vmax": 1.0,
+        "colormap": "confidence",
+        "chance": chance,
+        "description": f"Out-of-fold probability that a classifier gives the tile's own {batch}; "
+        f"grey is guessing ({chance:.2g}), orange is recognised, blue is taken for another.",
     }
 
 

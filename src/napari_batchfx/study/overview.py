@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from napari_batchfx.tiles import TileGrid, TileMap
 
 __all__ = ["MappedTiles", "Overview", "SlideMap", "blank_map", "tissue_cells"]
+
+Listener: TypeAlias = "Callable[[EncodedTiles, TileGrid], object]"
 
 _DESCRIPTION = (
     "First principal component of the feature vectors of all encoded tiles (standardised features; unit: "
@@ -67,9 +70,15 @@ class Overview:
 
     Jobs add tiles in their thread and the window takes the maps that changed; a job that was cancelled before
     its last tiles were drawn loses none.
+
+    Parameters
+    ----------
+    listeners : sequence of callable
+        Called with the same tiles and grid, in the job's thread, after each addition.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listeners: Sequence[Listener] = ()) -> None:
+        self._listeners = listeners
         self._adding = threading.Lock()
         self._lock = threading.Lock()
         self._axis = Axis()
@@ -95,6 +104,8 @@ class Overview:
                 for its, where, scores in [*others, (slide, cells, values)]:
                     its.tiles.set(where, scores)
                 self._changed |= set(self._slides) if moved else {name}
+        for listener in self._listeners:
+            listener(tiles, grid)
         return MappedTiles(name, cells, values)
 
     def replace(self, slides: dict[str, SlideMap], axis: Axis) -> None:

@@ -10,7 +10,7 @@ __all__ = ["question", "question_key"]
 
 # How fast it is computed, and how finely its chance is judged, is not what is asked.
 _ENCODE = ("encoder", "precision", "size_px", "mpp", "stride_px", "min_tissue", "normalizer", "target")
-_PROBE = ("batch",)
+_PROBE = ("batch", "probe")
 _ADAPT = ("batch", "method", "label")
 
 
@@ -25,7 +25,8 @@ def question(computed_from: dict[str, Any]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Encode settings, what is recognised or corrected for, what was learned from, and last the method.
+        Encode settings, what is recognised (and by which classifier, where it isn't the usual one) or
+        corrected for, what was learned from, and last the method.
 
     Examples
     --------

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["adaptation_rows", "former_names", "probe_sections"]
 
+CLASSIFIERS = {
+    "logistic": "logistic regression",
+    "centroid": "nearest centroid",
+    "knn": "nearest neighbours",
+    "linear": "linear layer (Adam)",
+}
+
 
 def probe_sections(study: Bench) -> list[ProbeSection]:
     """Every site probe that was run, in the order of what was asked."""
@@ -26,11 +33,17 @@ def probe_sections(study: Bench) -> list[ProbeSection]:
             outcome.result.batch,
             outcome.computed_from["encode"]["encoder"],
             stain_name(outcome.computed_from["encode"]),
-            tiles=tiles_name(outcome.computed_from["encode"]),
+            tiles=tiles_name(outcome.computed_from["encode"]) + _classifier(outcome),
             is_current=study.still_holds(outcome),
         )
         for outcome in _ordered(study.results.probes)
     ]
+
+
+def _classifier(outcome: ProbeOutcome) -> str:
+    """Which classifier was asked, where it isn't the usual one."""
+    name = CLASSIFIERS.get(outcome.result.probe, outcome.result.probe)
+    return "" if outcome.result.probe == "logistic" else f"; {name}"
 
 
 def adaptation_rows(study: Bench) -> list[AdaptationRow]:

@@ -86,6 +86,9 @@ class Results:
                 files.write_text(
                     path, json.dumps(data, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
                 )
+        for outcome in self.probes[-1:]:
+            if self._written.get(folder / "probe.json") is not outcome:
+                outcome.write_fitted(folder)
         # Last, so that a run that is killed here leaves one result twice rather than not at all.
         for kind in _KINDS:
             for path in _paths(folder, kind):
@@ -104,6 +107,8 @@ class Results:
                     if data["kind"] != name or data["version"] > _VERSION:
                         raise StudyError("it was written by a newer napari-batchfx")
                     outcome = kind.from_dict(data)
+                    if isinstance(outcome, ProbeOutcome) and path.name == "probe.json":
+                        outcome = outcome.with_fitted(folder)
                     results.keep(outcome)
                     results._written[path] = outcome
                 except (OSError, ValueError, KeyError, TypeError, AttributeError, BatchfxError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -29,6 +29,7 @@ def _stain_method(value: str) -> str:
 #: Id of a stain method, one of :func:`napari_batchfx.stain.methods`.
 StainMethod = Annotated[str, AfterValidator(_stain_method)]
 Excludable = Literal["pen", "edge", "fold", "blur"]
+Classifier = Literal["logistic", "centroid", "knn", "linear"]
 
 
 def _is_method(value: str) -> str:
@@ -137,6 +138,8 @@ class ProbeSettings(_Model):
         What must not be split between training and test.
     n_splits, seed, permutations, n_bootstrap : int
         Folds, random seed, permutation baselines, bootstrap rounds.
+    probe : {"logistic", "centroid", "knn", "linear"}
+        The classifier: logistic regression, nearest centroid, nearest neighbours, the paper's linear layer.
     """
 
     batch: BatchColumn = "scanner"
@@ -145,6 +148,15 @@ class ProbeSettings(_Model):
     seed: int = 0
     permutations: int = Field(default=19, ge=0)
     n_bootstrap: int = Field(default=1000, ge=0)
+    probe: Classifier = "logistic"
+
+    def said(self) -> dict[str, Any]:
+        """Plain values that a result is kept with.
+
+        What came later (the classifier) is left out at its default, so that results from before stay current.
+        """
+        values = self.model_dump()
+        return values if self.probe != "logistic" else {k: v for k, v in values.items() if k != "probe"}
 
 
 class StainSettings(_Model):

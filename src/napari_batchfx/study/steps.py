@@ -62,7 +62,7 @@ def probe_job(study: Bench) -> Job[ProbeOutcome]:
     yield Progress(0, 0, "reading features")
     recipe = yield from Recipe.job(study)
     table = make_study_table(recipe, "tissue", list(study.slides))
-    origin = computed_from(recipe, table, choice.model_dump(), regions=False)
+    origin = computed_from(recipe, table, choice.said(), regions=False)
     result = yield from site_probe_job(table, **choice.model_dump())
     outcome = ProbeOutcome(result, table_rows(table), origin)
     study.results.keep(outcome)

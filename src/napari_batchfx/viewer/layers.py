@@ -87,6 +87,14 @@ def confidence_colormap(low: float, high: float, chance: float | None) -> Colorm
     return Colormap(colours, controls=controls, name="batchfx confidence", nan_color="transparent")
 
 
+def doubt_colormap() -> Colormap:
+    """Orange (sure of one) to grey (no idea): the grey is chance, as in :func:`confidence_colormap`."""
+    from napari.utils.colormaps import Colormap
+
+    colours = [[0.80, 0.33, 0.02, 1.0], [0.93, 0.65, 0.35, 1.0], [0.75, 0.75, 0.75, 1.0]]
+    return Colormap(colours, controls=[0.0, 0.5, 1.0], name="batchfx doubt", nan_color="transparent")
+
+
 def class_colormap(n: int) -> Colormap:
     """One flat colour a class, values 0 .. n - 1."""
     from napari.utils.colormaps import Colormap
@@ -117,6 +125,8 @@ def changed_colormap() -> Colormap:
 def _colormap(tile_map: TileMap) -> Any:
     if tile_map.colormap == "confidence":
         return confidence_colormap(tile_map.vmin, tile_map.vmax, tile_map.chance)
+    if tile_map.colormap == "doubt":
+        return doubt_colormap()
     if tile_map.colormap == "classes":
         return class_colormap(round(tile_map.vmax - tile_map.vmin + 1))
     if tile_map.colormap == "changed":
@@ -178,7 +188,7 @@ def update_overlay(layer: Image, tile_map: TileMap) -> None:
         layer.contrast_limits_range = limits
         layer.contrast_limits = limits
     layer.metadata[KEY].update(_meaning(tile_map))
-    if tile_map.colormap in ("confidence", "classes", "changed"):
+    if tile_map.colormap in ("confidence", "doubt", "classes", "changed"):
         layer.colormap = _colormap(tile_map)
 
 

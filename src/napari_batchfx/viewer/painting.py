@@ -36,7 +36,7 @@ class Painter(QObject):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._session = session
-        self.overview = Overview()
+        self.overview = Overview(session.tile_listeners)
         self._announce = False
         self._painted = 0.0
         self._timer = QTimer(self)
@@ -75,7 +75,7 @@ class Painter(QObject):
 
     def forget(self) -> None:
         """Begin an empty picture; jobs that still run add to the old one."""
-        self.overview = Overview()
+        self.overview = Overview(self._session.tile_listeners)
         self._timer.stop()
         for entry in self._session.study.slides:
             self._session.drop(entry, "encoded")

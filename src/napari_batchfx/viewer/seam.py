@@ -26,6 +26,7 @@ __all__ = [
     "fit_to",
     "grid",
     "line_node",
+    "on_theme_changed",
     "on_view_changed",
     "on_window_closed",
     "qt_window",
@@ -33,6 +34,7 @@ __all__ = [
     "set_colorbar",
     "show_scale_bar",
     "show_text",
+    "theme_colours",
     "unwrap",
     "view_box_um",
 ]
@@ -159,6 +161,25 @@ def on_window_closed(viewer: napari.Viewer, callback: Callable[[], None]) -> Non
 def show_scale_bar(viewer: napari.Viewer) -> None:
     """Switch the scale bar on."""
     viewer.canvas.overlays.scale_bar.visible = True
+
+
+def theme_colours(viewer: napari.Viewer) -> dict[str, str]:
+    """The colours of the viewer's theme as ``#rrggbb``: background, foreground, primary, secondary, highlight, text."""
+    from napari.utils.theme import get_theme
+
+    theme = get_theme(viewer.theme)
+    names = ("background", "foreground", "primary", "secondary", "highlight", "text")
+    return {name: getattr(theme, name).as_hex(format="long") for name in names}
+
+
+def on_theme_changed(viewer: napari.Viewer, callback: Callable[[], None]) -> Callable[[], None]:
+    """Call ``callback()`` when the viewer gets another theme; returns what disconnects it."""
+
+    def changed(_event: object = None) -> None:
+        callback()
+
+    viewer.events.theme.connect(changed)
+    return lambda: viewer.events.theme.disconnect(changed)
 
 
 def show_text(viewer: napari.Viewer, text: str) -> None:

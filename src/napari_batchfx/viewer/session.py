@@ -72,6 +72,8 @@ class Session(QObject, SlideLayers):
         self.study.leave_a_core_free()
         self.is_closed = False
         self._jobs: list[QtJob] = []
+        #: Told of tiles and their grid as they are encoded, in the job's thread.
+        self.tile_listeners: list[Any] = []
         self._dismissed: set[tuple[str, str]] = set()
         self._removing = False
         self.holds_regions = False

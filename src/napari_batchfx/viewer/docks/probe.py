@@ -1,78 +1,69 @@
-"""Site probe dock: how well a simple classifier recognises the scanner or site, and where."""
+"""Site probe dock: how well a simple classifier recognises the scanner or site, where, and what gives it away."""
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from qtpy.QtWidgets import QCheckBox, QLabel, QSpinBox, QTableWidget, QTableWidgetItem, QTabWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QSizePolicy, QWidget
 
-from napari_batchfx.viewer.docks.common import Dock, More, RunRow, choice, form_row, hint
-from napari_batchfx.viewer.texts import accuracy
+from napari_batchfx.viewer.docks.common import Dock, RunRow, choice, fill, hint
+from napari_batchfx.viewer.docks.probe_inputs import ProbeInputs, values_of
+from napari_batchfx.viewer.docks.probe_numbers import CalibrationPage, ConfusionPage, NumbersPage
+from napari_batchfx.viewer.docks.probe_pages import Pages
+from napari_batchfx.viewer.probe_overlay import probe_overlay_for
 
 if TYPE_CHECKING:
     import napari
 
+    from napari_batchfx.study import ProbeOutcome
+
 __all__ = ["ProbeDock"]
 
-_BATCHES = [("scanner", "scanner"), ("site", "site"), ("stain", "stain"), ("slide", "slide")]
-_GROUPS = [("patient", "patient"), ("slide", "slide")]
+_SHOWN = [("confidence", "confidence"), ("margin", "margin"), ("entropy", "entropy")]
+_KINDS = {"recognised": "warn", "undecided": "info", "not recognised": "good"}
 
 
 class ProbeDock(Dock):
-    """Run the probe, read its verdict, see it on the slides."""
+    """Run the probe, read its verdict, see it on the slides, look into it page by page."""
 
     title = "probe"
 
     def __init__(self, napari_viewer: napari.Viewer | None = None) -> None:
         super().__init__(napari_viewer)
-        form = self.add_form()
-        self.batch = choice(_BATCHES)
-        form_row(form, "Recognise", self.batch, "What the classifier has to tell from a single tile.")
-        self.group = choice(_GROUPS)
-        form_row(
-            form,
-            "Keep together",
-            self.group,
-            "Tiles of one patient (or slide) are never split between training and test.",
-        )
-        self.more = More()
-        self.permutations = QSpinBox()
-        self.permutations.setRange(0, 999)
-        form_row(
-            self.more.form,
-            "Permutations",
-            self.permutations,
-            "How often the labels are shuffled to see what chance alone reaches.",
-        )
-        self.seed = QSpinBox()
-        self.seed.setRange(0, 9999)
-        form_row(self.more.form, "Seed", self.seed, "Random seed of folds and shuffles.")
-        self.add(self.more)
+        self.inputs = ProbeInputs()
+        self.batch, self.group = self.inputs.batch, self.inputs.group
+        self.permutations, self.seed = self.inputs.permutations, self.inputs.seed
         self.row = RunRow(
             "Run the probe",
             "Train and test the classifier; every tile is judged by one that never saw its patient.",
         )
+        self.overlay = probe_overlay_for(self.session)
         self.show_map = QCheckBox("Show on the slides")
         self.show_map.setChecked(True)
         self.show_map.setToolTip(
             "Orange: recognised. Grey: no better than guessing. Blue: taken for another."
         )
-        self.numbers = QLabel()
-        self.numbers.setWordWrap(True)
-        self.confusion = QTableWidget()
-        self.confusion.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.confusion.setAccessibleName("Confusion matrix")
-        self.confusion.setMinimumHeight(110)
-        self.tabs = QTabWidget()
-        self.tabs.addTab(self.numbers, "Numbers")
-        self.tabs.addTab(self.confusion, "Confusion")
-        self.tabs.hide()
+        self.quantity = choice(_SHOWN)
+        self.quantity.setToolTip(
+            "Confidence: probability of the tile's own; margin: less that of the likeliest other; entropy: how undecided."
+        )
+        self.quantity.setAccessibleName("What is shown of the probe")
+        self.quantity.setMinimumContentsLength(5)
+        self.quantity.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.quantity.setMinimumWidth(90)
+        shown = QWidget()
+        line = QHBoxLayout(shown)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.show_map)
+        line.addWidget(self.quantity, 1)
+        self.pages = Pages()
+        self._add_pages()
+        self.pages.hide()
         self.add(
+            self.inputs,
             self.row,
-            self.show_map,
-            self.tabs,
+            shown,
+            self.pages,
             hint("The probe sees what the encoder sees. It says nothing about diagnosis."),
         )
         self.finish()
@@ -80,6 +71,8 @@ class ProbeDock(Dock):
         self.job = self.make_job(self.row, self._on_done, self._refresh_buttons)
         self.row.run.connect(self.start)
         self.show_map.toggled.connect(self._on_show)
+        self.quantity.activated.connect(self._on_quantity)
+        self.inputs.changed.connect(self.refresh)
         for signal in (
             self.session.slides_changed,
             self.session.settings_changed,
@@ -89,28 +82,55 @@ class ProbeDock(Dock):
         self.session.study_changed.connect(self._on_study)
         self._on_study()
 
+    def _add_pages(self) -> None:
+        self.pages.add("Numbers", "Every number of the verdict.", lambda: NumbersPage(self))
+        self.pages.add("Confusion", "Which is taken for which.", lambda: ConfusionPage(self))
+        self.pages.add(
+            "Calibration", "Whether the confidence can be taken at its word.", lambda: CalibrationPage(self)
+        )
+
+    # ------------------------------------------------------------------ what the user does
+
     def start(self) -> None:
         """Run the probe on all encoded tiles."""
-        settings = self.session.study.settings.probe
-        settings.batch, settings.group = self.batch.currentData(), self.group.currentData()
-        settings.permutations, settings.seed = self.permutations.value(), self.seed.value()
+        self.inputs.take(self.session.study.settings.probe)
         self.session.allow_overlays("probe")
         self.job.start(self.session.study.probe_job(), "Site probe")
         self.row.set_running(True)
 
+    def paint(self) -> None:
+        """Draw the last probe over every slide."""
+        self.overlay.paint()
+
+    def _on_show(self, on: bool) -> None:
+        if on:
+            self.overlay.show()
+        else:
+            self.session.show_only(None)
+
+    def _on_quantity(self, _index: int) -> None:
+        self.overlay.what = self.quantity.currentData()
+        if self.show_map.isChecked():
+            self.overlay.show()
+        else:
+            self.overlay.paint()
+
+    # ------------------------------------------------------------------ what the user sees
+
     def refresh(self) -> None:
         """Say what is missing, or what the last probe found."""
+        self.inputs.name_columns(self.session.study)
         self._refresh_buttons()
         study = self.session.study
         if self.job.is_running:
             return
         if study.results.probe is not None:
-            self._say_result(study.results.probe.result, stale=not study.is_current("probe"))
+            self._say_result(study.results.probe, stale=not study.is_current("probe"))
         elif len(study.slides) < 2:
             self.card.say(
                 "The probe compares slides; there are not two yet.", links={"Open Slides": "dock:slides"}
             )
-        elif not self._named(self.batch.currentData()):
+        elif len(values_of(study, self.batch.currentData())) < 2:
             key = self.batch.currentData()
             self.card.say(
                 f"Give at least two slides a different {key}.", links={"Open Slides": "dock:slides"}
@@ -129,18 +149,22 @@ class ProbeDock(Dock):
         store = self.guarded(self.session.study.store)
         return bool(store is not None and store.nbytes)
 
-    def _named(self, key: str) -> bool:
-        slides = self.session.study.slides
-        return len({entry.name if key == "slide" else getattr(entry, key) for entry in slides} - {""}) >= 2
-
-    def _on_done(self, outcome: Any) -> None:
-        self._say_result(outcome.result)
-        self.paint()
+    def _on_done(self, outcome: ProbeOutcome) -> None:
+        self._say_result(outcome)
+        self._take(outcome)
         if self.show_map.isChecked():
-            self.session.show_only("probe")
+            self.overlay.show()
         self.session.results_changed.emit()
 
-    def _say_result(self, result: Any, *, stale: bool = False) -> None:
+    def _take(self, outcome: ProbeOutcome | None) -> None:
+        """Another result: its overlay, and the pages."""
+        self.overlay.use(outcome)
+        fill(self.quantity, _SHOWN, keep=self.overlay.what)
+        self.overlay.paint()
+        self.pages.show_outcome(outcome)
+
+    def _say_result(self, outcome: ProbeOutcome, *, stale: bool = False) -> None:
+        result: Any = outcome.result
         headline, _, caveat = result.verdict.partition(". ")
         warnings = [warning for warning in result.warnings if warning not in caveat]
         if caveat:
@@ -148,78 +172,8 @@ class ProbeDock(Dock):
         if stale:
             warnings.insert(0, "Slides or settings have changed since; run it again to update.")
         self.card.say(headline.rstrip(".") + ".", "\n".join(warnings), kind=_KINDS[result.finding])
-        self._fill_numbers(result)
-
-    def paint(self) -> None:
-        """Draw the out-of-fold confidence of the last probe over every slide."""
-        outcome = self.session.study.results.probe
-        if outcome is None:
-            return
-        from napari_batchfx.study.maps import probe_maps
-
-        name = outcome.computed_from["settings"]["batch"]
-        for fingerprint, tile_map in probe_maps(self.session.study).items():
-            entry = next((e for e in self.session.study.slides if e.fingerprint == fingerprint), None)
-            if entry is not None:
-                self.session.show_map(entry, "probe", tile_map, f"site probe ({name})")
-
-    def _fill_numbers(self, result: Any) -> None:
-        p = result.permutation_p
-        lines = [
-            f"<b>Balanced accuracy {accuracy(result.balanced_accuracy, result.ci)}</b>; guessing: {result.chance:.3g}",
-            _p_text(p, int(result.settings.get("permutations", 0))),
-            f"held out together: {_TOGETHER.get(result.grouped_by, f'tiles of one {result.grouped_by}')}",
-        ]
-        for batch, counts in result.support["batches"].items():
-            name = result.grouped_by if counts["groups"] == 1 else f"{result.grouped_by}s"
-            slides = "slide" if counts["slides"] == 1 else "slides"
-            parts = [f"{counts['tiles']:,} tiles", f"{counts['slides']:,} {slides}"]
-            if result.grouped_by != "slide":
-                parts.append(f"{counts['groups']:,} {name}")
-            lines.append(f"{html.escape(str(batch))}: {', '.join(parts)}")
-        self.numbers.setText("<br>".join(lines))
-        self.numbers.setToolTip(
-            "Balanced accuracy: mean over the classes of the share of tiles recognised, out of fold. "
-            "In brackets the 95 % bootstrap interval over groups."
-        )
-        matrix = np.asarray(result.confusion)
-        names = [str(batch) for batch in result.batches]
-        self.confusion.setRowCount(len(names))
-        self.confusion.setColumnCount(len(names))
-        self.confusion.setVerticalHeaderLabels([f"is {name}" for name in names])
-        self.confusion.setHorizontalHeaderLabels([f"taken for {name}" for name in names])
-        for i in range(len(names)):
-            for j in range(len(names)):
-                self.confusion.setItem(i, j, QTableWidgetItem(f"{matrix[i, j]:,.0f}"))
-        self.confusion.resizeColumnsToContents()
-        self.tabs.show()
-
-    def _on_show(self, on: bool) -> None:
-        if on:
-            self.session.allow_overlays("probe")
-            self.paint()
-        self.session.show_only("probe" if on else None)
 
     def _on_study(self) -> None:
-        settings = self.session.study.settings.probe
-        self.batch.setCurrentIndex(max(0, self.batch.findData(settings.batch)))
-        self.group.setCurrentIndex(max(0, self.group.findData(settings.group)))
-        self.permutations.setValue(settings.permutations)
-        self.seed.setValue(settings.seed)
-        self.tabs.hide()
+        self.inputs.show_settings(self.session.study.settings.probe)
         self.refresh()
-        self.paint()
-
-
-_KINDS = {"recognised": "warn", "undecided": "info", "not recognised": "good"}
-_TOGETHER = {"spatial block": "pieces of the slides"}
-
-
-def _p_text(p: float, shuffles: int) -> str:
-    """The permutation p in words."""
-    if not np.isfinite(p):
-        return "not compared with shuffled labels"
-    least = shuffles > 0 and p <= 1.0001 / (shuffles + 1)
-    return f"p = {p:.2g} against shuffled labels" + (
-        f" (the least that {shuffles} shuffles can give)" if least else ""
-    )
+        self._take(self.session.study.results.probe)
