@@ -1,11 +1,11 @@
-"""What every correction that is fitted on control samples has in common."""
+"""What all corrections have in common: fit, apply to a slide that comes later, save and load."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,25 +14,24 @@ from numpy.typing import NDArray
 from napari_batchfx.adapt.state import encoder_key, read_state, write_state
 from napari_batchfx.errors import AdaptError
 from napari_batchfx.probe.columns import category_codes, feature_matrix
-from napari_batchfx.probe.metrics.cramers_v import association
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["FEW_CONTROLS", "MIN_CONTROLS", "Correction", "load"]
+__all__ = ["FEW_CONTROLS", "MIN_CONTROLS", "TIED", "Correction", "State", "control_mask", "load"]
 
 MIN_CONTROLS = 16
 FEW_CONTROLS = 64
-_TIED = 0.999
-_UNEVEN = 0.3
+TIED = 0.999
+
+State: TypeAlias = dict[str, NDArray[np.float64]]
 
 
 class Correction(ABC):
-    """A map of features, fitted for each batch on its control samples.
+    """A map of features that takes a batch's own look away.
 
-    Subclasses say what is shared by all batches (:meth:`_fit_pooled`) and what belongs to one
-    (:meth:`_fit_batch`), so that a batch that comes later joins through its controls alone
-    (:meth:`add_batches`) and nothing of the others moves.
+    Part of the fit is shared by all batches and part belongs to one, so that a batch that comes later joins
+    by itself (:meth:`add_batches`) and nothing of the others moves. Labels are never fitted to.
 
     Attributes
     ----------
@@ -66,23 +65,16 @@ class Correction(ABC):
         self.covariates: tuple[str, ...] = ()
         self.diagnostics: dict[str, Any] = {}
         self.warnings: list[str] = []
-        self._pooled: dict[str, NDArray[np.float64]] = {}
-        self._by_batch: dict[str, dict[str, NDArray[np.float64]]] = {}
+        self._pooled: State = {}
+        self._by_batch: dict[str, State] = {}
+        self._notes: dict[str, Any] = {}
 
     @abstractmethod
-    def _fit_pooled(
-        self, x: NDArray[np.float64], y: NDArray[np.intp], weight: NDArray[np.float64]
-    ) -> dict[str, NDArray[np.float64]]:
-        """What all batches share, from the controls ``x`` (m, d); weights sum to 1 in each batch of ``y``."""
+    def _fit(self, table: AnnData, controls: npt.ArrayLike | None, known: frozenset[str]) -> None:
+        """Fit the batches that are not ``known``: fills ``_pooled`` (the first time) and ``_by_batch``."""
 
     @abstractmethod
-    def _fit_batch(
-        self, name: str, x: NDArray[np.float64], weight: NDArray[np.float64]
-    ) -> dict[str, NDArray[np.float64]]:
-        """What belongs to one batch, from its controls (m, d)."""
-
-    @abstractmethod
-    def _apply(self, x: NDArray[np.float64], state: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _apply(self, x: NDArray[np.float64], state: State) -> NDArray[np.float64]:
         """Correct rows of one batch."""
 
     @abstractmethod
@@ -107,9 +99,10 @@ class Correction(ABC):
         controls : bool array (n,), optional
             Control samples; default ``obs["control"]``.
         covariates : sequence of str
-            Columns that say what kind of tissue a control is. Controls are then weighted so that each kind
-            counts the same in every batch, which keeps a different mixture of tissue from passing for a
-            technical difference; kinds that are not in every batch are left out.
+            Columns that say what kind of tissue a control is, so that a different mixture of tissue does not
+            pass for a technical difference. Controls are weighted so that each kind counts the same in every
+            batch, and kinds that are not in every batch are left out; :class:`ComBat` fits them instead.
+            They are looked at on controls only.
 
         Returns
         -------
@@ -125,9 +118,8 @@ class Correction(ABC):
         self.batch, self.dim, self.encoder = batch, int(table.n_vars), encoder_key(table)
         self.covariates = tuple(covariates)
         self.warnings, self.diagnostics, self._by_batch = [], {}, {}
-        x, y, names, weight = self._controls(table, controls, None)
-        self._pooled = self._fit_pooled(x, y, weight)
-        self._fit_batches(x, y, names, weight)
+        self._pooled, self._notes = {}, {}
+        self._fit(table, controls, frozenset())
         self.batches = list(self._by_batch)
         return self
 
@@ -141,8 +133,7 @@ class Correction(ABC):
         """
         self._check_fitted()
         self._check_table(table)
-        x, y, names, weight = self._controls(table, controls, set(self.batches))
-        self._fit_batches(x, y, names, weight)
+        self._fit(table, controls, frozenset(self.batches))
         self.batches = list(self._by_batch)
         return self
 
@@ -205,6 +196,7 @@ class Correction(ABC):
             "dim": self.dim,
             "encoder": self.encoder,
             "covariates": list(self.covariates),
+            "notes": self._notes,
             "diagnostics": self.diagnostics,
             "warnings": self.warnings,
         }
@@ -225,122 +217,6 @@ class Correction(ABC):
             raise AdaptError(
                 f"The correction was fitted with the encoder {self.encoder}, this table comes from {key}."
             )
-
-    def _controls(
-        self, table: AnnData, controls: npt.ArrayLike | None, known: set[str] | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp], list[str], NDArray[np.float64]]:
-        """Features, batches and weights of the control tiles, checked; ``known`` batches are skipped."""
-        mask = control_mask(table, controls)
-        codes, names = category_codes(table, self.batch)
-        if not names:
-            raise AdaptError(f"No slide has a {self.batch}: give each slide one in the Slides dock.")
-        label = category_codes(table, "label")[0]
-        both = (label >= 0) & (codes >= 0)
-        if not mask.any():
-            v = association(label[both], codes[both])
-            if v is not None and v > _TIED:
-                raise AdaptError(
-                    f"Class and {self.batch} are fully tied and there are no control samples: what "
-                    f"belongs to the {self.batch} and "
-                    "what to the tissue can't be told apart, so nothing is corrected. Mark control "
-                    f"samples on every {self.batch}."
-                )
-            raise AdaptError(
-                f"There are no control samples: mark ordinary tissue on every {self.batch} as control."
-            )
-        tied = association(label[both & mask], codes[both & mask])
-        if tied is not None and tied > _TIED:
-            raise AdaptError(
-                f"Among the control samples class and {self.batch} are fully tied: choose controls of the "
-                "same tissue on every "
-                f"{self.batch}."
-            )
-        if tied is not None and tied > _UNEVEN and not self.covariates:
-            self.warnings.append(
-                f"The control samples hold a different mixture of classes in each {self.batch} (Cramér's "
-                f"V {tied:.2f}): part of "
-                f"the correction may be biology; covariates=('label',) evens it out."
-            )
-        wanted = [b for b, name in enumerate(names) if known is None or name not in known]
-        rows = np.flatnonzero(mask & np.isin(codes, wanted))
-        x = feature_matrix(table).astype(np.float64)[rows]
-        missing = int((~np.isfinite(x).all(axis=1)).sum())
-        if missing:
-            raise AdaptError(
-                f"{missing:,} control samples have missing features: encode them again or take them out "
-                "of the controls."
-            )
-        weight, kept = self._weights(table, rows, codes, wanted, names)
-        rows, x, weight = rows[kept], x[kept], weight[kept]
-        slides = category_codes(table, "slide")[0]
-        per_batch = self.diagnostics.setdefault("batches", {})
-        for b in wanted:
-            mine = codes[rows] == b
-            n = int(mine.sum())
-            if n < MIN_CONTROLS:
-                raise AdaptError(
-                    f"{self.batch} {names[b]} has {n} control samples; at least {MIN_CONTROLS} are "
-                    f"needed, better {FEW_CONTROLS}."
-                )
-            if n < FEW_CONTROLS:
-                self.warnings.append(
-                    f"{self.batch} {names[b]} has {n} control samples: few, {FEW_CONTROLS} or more make a "
-                    "steadier correction."
-                )
-            per_batch[names[b]] = {"n_controls": n, "n_slides": len(np.unique(slides[rows][mine]))}
-        y = np.searchsorted(wanted, codes[rows]).astype(np.intp)
-        return x, y, [names[b] for b in wanted], weight
-
-    def _weights(
-        self,
-        table: AnnData,
-        rows: NDArray[np.intp],
-        codes: NDArray[np.intp],
-        wanted: list[int],
-        names: list[str],
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Weights that sum to 1 in each batch, every kind of tissue the same in all of them."""
-        kinds = np.zeros(len(rows), dtype=np.intp)
-        for column in self.covariates:
-            values, levels = category_codes(table, column)
-            if not levels:
-                raise AdaptError(f"The covariate {column} is empty: leave it out or fill it in.")
-            kinds = kinds * (len(levels) + 1) + values[rows] + 1
-        _, kinds = np.unique(kinds, return_inverse=True)
-        batch = codes[rows]
-        counts = np.zeros((len(wanted), int(kinds.max(initial=0)) + 1))
-        if len(rows):
-            np.add.at(counts, (np.searchsorted(wanted, batch), kinds), 1.0)
-        shared = np.asarray((counts > 0).all(axis=0)) | (not self.covariates)
-        kept = np.asarray(shared[kinds], dtype=bool)
-        if self.covariates and not kept.any():
-            raise AdaptError(
-                f"No kind of control tissue is in every {self.batch}: choose controls of the same tissue "
-                "on each."
-            )
-        if not kept.all():
-            self.warnings.append(
-                f"{int((~kept).sum()):,} control samples are of a kind that is not in every {self.batch} "
-                "and were left out."
-            )
-        weight = np.zeros(len(rows))
-        total = counts.sum(axis=0) * shared
-        target = total / max(total.sum(), 1.0)
-        for i, b in enumerate(wanted):
-            mine = (batch == b) & kept
-            weight[mine] = (
-                target[kinds[mine]] / counts[i, kinds[mine]]
-                if self.covariates
-                else 1.0 / max(int(mine.sum()), 1)
-            )
-        return weight, kept
-
-    def _fit_batches(
-        self, x: NDArray[np.float64], y: NDArray[np.intp], names: list[str], weight: NDArray[np.float64]
-    ) -> None:
-        for b, name in enumerate(names):
-            mine = y == b
-            self._by_batch[name] = self._fit_batch(name, x[mine], weight[mine] / weight[mine].sum())
 
 
 def control_mask(table: AnnData, controls: npt.ArrayLike | None) -> NDArray[np.bool_]:
@@ -386,6 +262,7 @@ def load(path: str | Path) -> Correction:
     out.batch, out.batches, out.dim = header["batch"], list(header["batches"]), int(header["dim"])
     out.encoder, out.covariates = header["encoder"], tuple(header["covariates"])
     out.diagnostics, out.warnings = header["diagnostics"], list(header["warnings"])
+    out._notes = header.get("notes", {})
     out._pooled = {k.removeprefix("pooled."): v for k, v in arrays.items() if k.startswith("pooled.")}
     for i, name in enumerate(out.batches):
         prefix = f"batch.{i}."

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from napari_batchfx.adapt.combat import ComBat
+from napari_batchfx.adapt.coral import Coral
 from napari_batchfx.adapt.correction import Correction
+from napari_batchfx.adapt.harmony import Harmony
+from napari_batchfx.adapt.procrustes import Procrustes
+from napari_batchfx.adapt.ridge import Ridge
+from napari_batchfx.adapt.sphere import Sphere
 from napari_batchfx.adapt.standardize import StandardizeOnControls
 from napari_batchfx.adapt.tvn import TVN
 from napari_batchfx.errors import AdaptError
@@ -83,12 +89,65 @@ _OFFERED = (
         works=("caicedo2017",),
     ),
     Method(
+        "sphere",
+        "Sphering",
+        "sphering on controls",
+        "Centred on each batch's controls, then every direction in which ordinary tissue varies counts the "
+        "same.",
+        Sphere,
+        works=("kessy2018",),
+    ),
+    Method(
         "tvn",
         "TVN",
         "TVN on controls",
         "Directions in which ordinary tissue varies are evened out, and made alike on every batch.",
         TVN,
         works=("ando2017",),
+    ),
+    Method(
+        "coral",
+        "CORAL",
+        "CORAL on controls",
+        "Every batch's control samples get the same mean and the same way of varying together.",
+        Coral,
+        works=("sun2016",),
+    ),
+    Method(
+        "combat",
+        "ComBat",
+        "ComBat on controls",
+        "Shift and spread of each feature, steadied by what all features say about the batch.",
+        ComBat,
+        works=("johnson2007",),
+    ),
+    Method(
+        "procrustes",
+        "Procrustes",
+        "Procrustes on pairs",
+        "Aligned rescans: the turn that lays a batch's tiles on the same tissue of the other.",
+        Procrustes,
+        needs="pairs",
+        works=("schoenemann1966",),
+    ),
+    Method(
+        "ridge",
+        "Ridge map",
+        "ridge map on pairs",
+        "Aligned rescans: a linear map that predicts the features of the same tissue on the other batch.",
+        Ridge,
+        needs="pairs",
+        works=("hoerl1970",),
+    ),
+    Method(
+        "harmony",
+        "Harmony",
+        "Harmony on all tiles",
+        "Mixes batches within clusters of all tiles, without controls: a baseline to compare with.",
+        Harmony,
+        needs="nothing",
+        is_offline=True,
+        works=("korsunsky2019",),
     ),
 )
 

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_batchfx.adapt.correction import Correction
+from napari_batchfx.adapt.on_controls import ControlCorrection
 
-__all__ = ["StandardizeOnControls", "location_and_scale"]
+__all__ = ["StandardizeOnControls", "location_and_scale", "steady_scale"]
 
 _FLAT = 1e-6
 
 
-class StandardizeOnControls(Correction):
+class StandardizeOnControls(ControlCorrection):
     """Shift and scale each feature so that the controls of every batch have mean 0 and standard deviation 1.
 
     z = (x - mu_b) / sigma_b, with mu_b and sigma_b over the controls of batch b; with ``robust``, median and
@@ -85,6 +85,11 @@ def location_and_scale(
     mean = w @ x
     effective = 1.0 - float(w @ w)  # 1 - 1/n for equal weights
     return mean, np.sqrt((w @ (x - mean) ** 2) / max(effective, 1e-12))
+
+
+def steady_scale(sd: NDArray[np.float64], pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviations, with the pooled one where a feature is flat."""
+    return np.where(sd <= _FLAT * pooled, pooled, sd)
 
 
 def _weighted_median(x: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:

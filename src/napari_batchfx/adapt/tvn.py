@@ -7,17 +7,23 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_batchfx.adapt.correction import Correction
-from napari_batchfx.adapt.standardize import location_and_scale
+from napari_batchfx.adapt.covariance import (
+    Shrinkage,
+    check_shrinkage,
+    condition_number,
+    matrix_power,
+    shrinkage_of,
+    shrunk_covariance,
+    subspace_rank,
+)
+from napari_batchfx.adapt.on_controls import ControlCorrection
+from napari_batchfx.adapt.standardize import location_and_scale, steady_scale
 from napari_batchfx.errors import AdaptError
 
 __all__ = ["TVN"]
 
-MAX_RANK = 256
-CONTROLS_A_DIRECTION = 4
 
-
-class TVN(Correction):
+class TVN(ControlCorrection):
     """Whiten on the control samples, and give the controls of every batch the same covariance.
 
     1. Each batch is standardised on its controls (as :class:`StandardizeOnControls`).
@@ -33,11 +39,15 @@ class TVN(Correction):
     shrinkage : "ledoit-wolf" or float in 0..1
         Of the pooled spectrum (towards its mean) and of each batch's covariance (towards the pooled one). 0
         makes the covariance of the transformed controls the identity exactly.
+    ridge : float
+        Of another variant of step 3: (C_b + ridge I)^(-1/2), without shrinkage; 0.5 in screens.
+    recolour : bool
+        Multiply by (C_pool + ridge I)^(1/2) after that; C_pool is the identity but for shrinkage.
 
     Raises
     ------
     AdaptError
-        If ``shrinkage`` is neither.
+        If a number is out of its range.
 
     References
     ----------
@@ -58,15 +68,18 @@ class TVN(Correction):
 
     kind: ClassVar[str] = "tvn"
 
-    def __init__(self, shrinkage: str | float = "ledoit-wolf") -> None:
+    def __init__(
+        self, shrinkage: Shrinkage = "ledoit-wolf", ridge: float = 0.0, recolour: bool = False
+    ) -> None:
         super().__init__()
-        ok = shrinkage == "ledoit-wolf" if isinstance(shrinkage, str) else 0.0 <= shrinkage <= 1.0
-        if not ok:
-            raise AdaptError(f"TVN: shrinkage is 'ledoit-wolf' or a number from 0 to 1, not {shrinkage!r}.")
-        self.shrinkage = shrinkage
+        self.shrinkage = check_shrinkage("TVN", shrinkage)
+        if not 0.0 <= ridge < np.inf:
+            raise AdaptError(f"TVN: ridge is a number from 0 on, not {ridge!r}.")
+        self.ridge = float(ridge)
+        self.recolour = bool(recolour)
 
     def _settings(self) -> dict[str, Any]:
-        return {"shrinkage": self.shrinkage}
+        return {"shrinkage": self.shrinkage, "ridge": self.ridge, "recolour": self.recolour}
 
     def _fit_pooled(
         self, x: NDArray[np.float64], y: NDArray[np.intp], weight: NDArray[np.float64]
@@ -78,20 +91,15 @@ class TVN(Correction):
         scale = np.where(scale > 0, scale, 1.0)
         z = np.empty_like(x)
         for b, (mean, sd) in enumerate(moments):
-            z[y == b] = (x[y == b] - mean) / _steady(sd, scale)
+            z[y == b] = (x[y == b] - mean) / steady_scale(sd, scale)
         w = weight / weight.sum()
         rows = z * np.sqrt(w)[:, None]
         _, s, vt = np.linalg.svd(rows, full_matrices=False)
         # what the centring of each batch took away counts as lost degrees of freedom
         spectrum = s**2 / max(1e-12, 1.0 - n_batches * float(w @ w))
-        rank = int(min(MAX_RANK, max(1, n // CONTROLS_A_DIRECTION), (s > 1e-9 * max(s[0], 1e-300)).sum()))
-        rank = max(rank, 1)
+        rank = subspace_rank(n, spectrum)
         directions, values = vt[:rank], spectrum[:rank]
-        alpha = (
-            _ledoit_wolf(rows[:, :] * np.sqrt(n))
-            if self.shrinkage == "ledoit-wolf"
-            else float(self.shrinkage)
-        )
+        alpha = shrinkage_of(rows * np.sqrt(n), self.shrinkage)
         shrunk = (1.0 - alpha) * values + alpha * float(spectrum.sum() / d)
         self.diagnostics |= {
             "rank": rank,
@@ -108,28 +116,26 @@ class TVN(Correction):
                 "there, only "
                 f"standardised elsewhere."
             )
-        return {"scale": scale, "directions": directions, "spectrum": np.maximum(shrunk, 1e-12)}
+        shrunk = np.maximum(shrunk, 1e-12)
+        # the pooled covariance in the whitened subspace is diagonal, and the identity without shrinkage
+        colour = np.sqrt(values / shrunk + self.ridge)
+        return {"scale": scale, "directions": directions, "spectrum": shrunk, "colour": colour}
 
     def _fit_batch(
         self, name: str, x: NDArray[np.float64], weight: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float64]]:
         mean, sd = location_and_scale(x, weight, False)
-        sd = _steady(sd, self._pooled["scale"])
+        sd = steady_scale(sd, self._pooled["scale"])
         w = weight / weight.sum()
         directions = self._pooled["directions"]
         white = ((x - mean) / sd) @ directions.T / np.sqrt(self._pooled["spectrum"])
-        rows = white * np.sqrt(w)[:, None]
-        covariance = rows.T @ rows / max(1e-12, 1.0 - float(w @ w))
-        alpha = (
-            _ledoit_wolf(rows * np.sqrt(len(x))) if self.shrinkage == "ledoit-wolf" else float(self.shrinkage)
-        )
-        r = len(covariance)
-        covariance = (1.0 - alpha) * covariance + alpha * float(np.trace(covariance) / r) * np.eye(r)
-        values, vectors = np.linalg.eigh(covariance)
-        values = np.maximum(values, 1e-9 * max(float(values[-1]), 1e-12))
+        covariance, alpha = shrunk_covariance(white, w, 0.0 if self.ridge else self.shrinkage)
+        eye = np.eye(len(covariance))
         info = self.diagnostics.setdefault("batches", {}).setdefault(name, {})
-        info |= {"shrinkage": alpha, "condition_number": float(values[-1] / values[0])}
-        align = (vectors / np.sqrt(values)) @ vectors.T
+        info |= {"shrinkage": alpha, "condition_number": condition_number(covariance + self.ridge * eye)}
+        align = matrix_power(covariance + self.ridge * eye, -0.5)
+        if self.recolour:
+            align = align * self._pooled["colour"]
         # x V diag(1/sqrt(l)) C_b^(-1/2) V', less what of x lay in the subspace
         inside = (directions.T / np.sqrt(self._pooled["spectrum"])) @ align
         return {"location": mean, "scale": sd, "inside": inside}
@@ -139,14 +145,3 @@ class TVN(Correction):
         z = (x - state["location"]) / state["scale"]
         outside = z - (z @ directions.T) @ directions
         return np.asarray(outside + (z @ state["inside"]) @ directions)
-
-
-def _steady(sd: NDArray[np.float64], pooled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviations, with the pooled one where a feature is flat."""
-    return np.where(sd <= 1e-6 * pooled, pooled, sd)
-
-
-def _ledoit_wolf(rows: NDArray[np.float64]) -> float:
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
-    return float(ledoit_wolf_shrinkage(rows, assume_centered=True))

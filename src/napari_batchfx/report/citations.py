@@ -56,11 +56,54 @@ CITATIONS: Final[dict[str, Citation]] = {
         "(typical variation normalization). 2017.",
         "bioRxiv:161422",
     ),
+    "kessy2018": Citation(
+        "Kessy A, Lewin A, Strimmer K. Optimal whitening and decorrelation. The American Statistician 72, "
+        "309-314, 2018 (sphering).",
+        "doi:10.1080/00031305.2016.1277159",
+    ),
+    "sun2016": Citation(
+        "Sun B, Feng J, Saenko K. Return of frustratingly easy domain adaptation. AAAI, 2016 (CORAL).",
+        "arXiv:1511.05547",
+    ),
+    "johnson2007": Citation(
+        "Johnson WE, Li C, Rabinovic A. Adjusting batch effects in microarray expression data using "
+        "empirical "
+        "Bayes methods. Biostatistics 8, 118-127, 2007 (ComBat).",
+        "doi:10.1093/biostatistics/kxj037",
+    ),
+    "schoenemann1966": Citation(
+        "Schönemann PH. A generalized solution of the orthogonal Procrustes problem. Psychometrika 31, 1-10, "
+        "1966.",
+        "doi:10.1007/BF02289451",
+    ),
+    "hoerl1970": Citation(
+        "Hoerl AE, Kennard RW. Ridge regression: biased estimation for nonorthogonal problems. Technometrics "
+        "12, 55-67, 1970.",
+        "doi:10.1080/00401706.1970.10488634",
+    ),
+    "korsunsky2019": Citation(
+        "Korsunsky I, Millard N, Fan J, et al. Fast, sensitive and accurate integration of single-cell data "
+        "with Harmony. Nature Methods 16, 1289-1296, 2019.",
+        "doi:10.1038/s41592-019-0619-0",
+    ),
 }
 
 
 #: Work on the same question whose methods are not used here.
 _RELATED: Final = ("scangen2025", "csarmbn2026")
+
+
+#: What a correction is called, in a row of the report, and the work it comes from.
+_METHOD_WORKS: Final = {
+    ("standardise",): "caicedo2017",
+    ("tvn", "typical variation"): "ando2017",
+    ("sphering",): "kessy2018",
+    ("coral",): "sun2016",
+    ("combat",): "johnson2007",
+    ("procrustes",): "schoenemann1966",
+    ("ridge map",): "hoerl1970",
+    ("harmony",): "korsunsky2019",
+}
 
 
 def citations_for(data: ReportData) -> tuple[list[Citation], list[Citation]]:
@@ -80,10 +123,7 @@ def _fitting(data: ReportData) -> list[str]:
     if data.adaptations:
         keys += ["pathorob2025", "scangen2025", "csarmbn2026"]
     corrections = " ".join(f"{row.correction} {row.head}".lower() for row in data.adaptations)
-    if "standardise" in corrections:
-        keys.append("caicedo2017")
-    if "tvn" in corrections or "typical variation" in corrections:
-        keys.append("ando2017")
+    keys += [key for words, key in _METHOD_WORKS.items() if any(word in corrections for word in words)]
     variants = [row.method for row in data.stains] + [row.stain for row in data.probes]
     methods = " ".join(variants + [row.stain for row in data.adaptations]).lower()
     if "macenko" in methods:

@@ -109,7 +109,7 @@ def _adapt(recipe: Recipe, choice: AdaptSettings) -> Job[AdaptOutcome]:
 
 def adapt_all_job(study: Bench, methods: Sequence[str] | None = None) -> Job[list[AdaptOutcome]]:
     """Every correction in turn, the one of the settings last (see :meth:`Study.adapt_all_job`)."""
-    from napari_batchfx.adapt import METHODS
+    from napari_batchfx.adapt import METHODS, REGISTRY
 
     choice = study.settings.adapt.model_copy(deep=True)
     asked = list(METHODS if methods is None else methods)
@@ -118,6 +118,10 @@ def adapt_all_job(study: Bench, methods: Sequence[str] | None = None) -> Job[lis
         raise StudyError(f"{unknown[0]}: there is no such correction; choose of {', '.join(METHODS)}.")
     yield Progress(0, 0, "reading features")
     recipe = yield from Recipe.job(study)
+    if methods is None:
+        # without aligned rescans what learns from pairs has nothing to learn from: no problem to report
+        has_pairs = _has_pairs(study)
+        asked = [method for method in asked if REGISTRY[method].needs != "pairs" or has_pairs]
     found = []
     for method in dict.fromkeys(asked):
         if method == choice.method:
@@ -128,6 +132,13 @@ def adapt_all_job(study: Bench, methods: Sequence[str] | None = None) -> Job[lis
             study.report_problem(f"adapt ({method})", error)
     found.append((yield from _adapt(recipe, choice)))
     return found
+
+
+def _has_pairs(study: Bench) -> bool:
+    """Whether a slide lies on another one with an alignment that its pairs can be taken from."""
+    from napari_batchfx.study.alignment import root_of
+
+    return any(root_of(study, entry) is not None for entry in study.slides)
 
 
 def _keep(study: Bench) -> None:
