@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from napari_batchfx import encoders, jobs, open_slide
-from napari_batchfx.adapt import TVN, StandardizeOnControls, adapt_job
+from napari_batchfx.adapt import METHODS, REGISTRY, TVN, StandardizeOnControls, adapt_job, make_correction
 from napari_batchfx.probe import site_probe
 
 pytestmark = pytest.mark.real_data
@@ -78,3 +78,45 @@ def test_the_scanner_of_mitoses_is_recognised_across_patients(real_data):
     assert result.grouped_by == "patient"
     assert result.balanced_accuracy > 0.98
     assert result.ci[0] > 0.97
+
+
+@pytest.fixture(scope="module")
+def plate():
+    """A Cell Painting plate with 24 DMSO wells, and the same plate as another microscope might have seen it."""
+    from tests.conftest import real_path
+
+    wells = pd.read_csv(real_path("tables/lincs-plate/SQ00015054_normalized_feature_select.csv.gz"))
+    features = wells.loc[:, ~wells.columns.str.startswith("Metadata_")]
+    x = features.loc[:, features.notna().all() & (features.std() > 0)].to_numpy(dtype=float)
+    rng = np.random.default_rng(0)
+    d = x.shape[1]
+    mixing = np.eye(d) + 0.3 * rng.normal(size=(d, d)) / np.sqrt(d)
+    twin = (x @ mixing) * rng.uniform(0.7, 1.4, d) + rng.normal(size=d) * x.std(axis=0)
+    compound = wells["Metadata_broad_sample"].where(wells["Metadata_broad_sample_type"] == "trt")
+    obs = pd.DataFrame({"site": np.repeat(["plate", "twin"], len(x)), "label": np.tile(compound, 2)})
+    obs["slide"], obs["patient"] = obs["site"], np.tile(wells["Metadata_Well"], 2)
+    obs["control"] = np.tile(wells["Metadata_broad_sample_type"] == "control", 2)
+    obs.index = obs.index.astype(str)
+    return anndata.AnnData(np.vstack([x, twin]).astype(np.float32), obs=obs)
+
+
+@pytest.mark.parametrize("method", [key for key in METHODS if REGISTRY[key].needs == "controls"])
+def test_dmso_controls_bring_a_plate_back(plate, method):
+    """Fitted on 24 real negative controls of each plate; judged on the 360 treated wells."""
+    from napari_batchfx.probe.metrics import class_retention
+
+    treated = ~plate.obs["control"].to_numpy()
+    first = treated & (plate.obs["site"] == "plate").to_numpy()
+    out = make_correction(method).fit_transform(plate)
+
+    def twin_gap(table):
+        x = table.X.astype(float)
+        scale = x[first].std(axis=0) + 1e-9
+        a, b = x[first] / scale, x[treated & ~first] / scale
+        return np.linalg.norm(a - b) / np.linalg.norm(a - a.mean(axis=0))
+
+    # the twin of a well is much nearer than before, and compounds are told apart as well as on the raw plate
+    assert twin_gap(out) < 0.75 * twin_gap(plate)
+    before = class_retention(plate[first].copy(), "label", n_bootstrap=0).value
+    after = class_retention(out[first].copy(), "label", n_bootstrap=0).value
+    assert after > before - 0.02

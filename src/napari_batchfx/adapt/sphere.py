@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_batchfx.adapt.correction import State
-from napari_batchfx.adapt.covariance import Shrinkage, check_shrinkage, shrinkage_of
+from napari_batchfx.adapt.covariance import (
+    CONTROLS_A_DIRECTION,
+    Shrinkage,
+    check_shrinkage,
+    shrinkage_of,
+)
 from napari_batchfx.adapt.on_controls import ControlCorrection
 from napari_batchfx.adapt.standardize import location_and_scale, steady_scale
 from napari_batchfx.errors import AdaptError
@@ -29,9 +34,11 @@ class Sphere(ControlCorrection):
     Parameters
     ----------
     way : {"zca-cor", "zca", "pca-cor", "pca"}
-    shrinkage : "ledoit-wolf" or float in 0..1
-        Of the eigenvalues towards their mean. 0 makes the covariance of the transformed controls the
-        identity exactly; it needs more controls than features.
+    shrinkage : "auto", "ledoit-wolf" or float in 0..1
+        Of the eigenvalues towards their mean. Ledoit and Wolf's share suits the covariance, not its inverse:
+        with few controls directions that hold nothing but noise are blown up. "auto" is at least
+        1 - n / (4 d) for n controls of d features (four controls a direction, as in :class:`TVN`). 0 makes
+        the covariance of the transformed controls the identity exactly; it needs more controls than features.
 
     Raises
     ------
@@ -56,12 +63,12 @@ class Sphere(ControlCorrection):
 
     kind: ClassVar[str] = "sphere"
 
-    def __init__(self, way: Way = "zca-cor", shrinkage: Shrinkage = "ledoit-wolf") -> None:
+    def __init__(self, way: Way = "zca-cor", shrinkage: Shrinkage = "auto") -> None:
         super().__init__()
         if way not in get_args(Way):
             raise AdaptError(f"Sphere: the way is one of {', '.join(get_args(Way))}, not {way!r}.")
         self.way = way
-        self.shrinkage = check_shrinkage("Sphere", shrinkage)
+        self.shrinkage = "auto" if shrinkage == "auto" else check_shrinkage("Sphere", shrinkage)
 
     def _settings(self) -> dict[str, Any]:
         return {"way": self.way, "shrinkage": self.shrinkage}
@@ -86,7 +93,10 @@ class Sphere(ControlCorrection):
         _, s, vt = np.linalg.svd(rows, full_matrices=False)
         # what the centring of each batch took away counts as lost degrees of freedom
         values = s**2 / max(1e-12, 1.0 - n_batches * float(w @ w))
-        alpha = shrinkage_of(rows * np.sqrt(n), self.shrinkage)
+        wanted = "ledoit-wolf" if self.shrinkage == "auto" else self.shrinkage
+        alpha = shrinkage_of(rows * np.sqrt(n), wanted)
+        if self.shrinkage == "auto":
+            alpha = max(alpha, 1.0 - n / (CONTROLS_A_DIRECTION * d))
         rank = int((values > 1e-12 * max(float(values[0]), 1e-300)).sum())
         if alpha == 0.0 and rank < d:
             raise AdaptError(
