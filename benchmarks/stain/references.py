@@ -27,9 +27,11 @@ def main() -> None:
     for folder in sorted((data / "tiles/camelyon17").glob("patient*")):
         fields = np.stack([imread(path)[..., :3] for path in sorted(folder.glob("*.jpg"))])
         looks.append(MacenkoNormalizer().from_source(estimate(fields)).transform(fields))
-    pixels = np.concatenate(looks).reshape(-1, 3)[::7]
+    pixels = np.concatenate(looks).reshape(-1, 3)[::37]
     for one in methods():
         found = estimate(pixels, one.id)
+        if one.id in ("macenko-cohort", "modified-reinhard"):
+            continue
         if one.has_vectors:
             print(one.id, found.matrix.round(4).tolist(), found.max_concentration.round(4).tolist())
         else:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from napari_batchfx.errors import StainError
 from napari_batchfx.stain.channels import StainChannel, channel_image, separate
 from napari_batchfx.stain.cohort import average
+from napari_batchfx.stain.density import DensityNormalizer
 from napari_batchfx.stain.estimate import StainEstimate, estimate
 from napari_batchfx.stain.kernels import warm_up
 from napari_batchfx.stain.lab import LabStatistics, lab_to_rgb, rgb_to_lab
-from napari_batchfx.stain.macenko import MacenkoNormalizer
+from napari_batchfx.stain.macenko import MacenkoNormalizer, MultiTargetMacenkoNormalizer
 from napari_batchfx.stain.methods import METHODS, StainMethod, method, methods
 from napari_batchfx.stain.normalizer import Normalizer
 from napari_batchfx.stain.preview import preview
@@ -22,15 +23,18 @@ from napari_batchfx.stain.reinhard import ModifiedReinhardNormalizer, ReinhardNo
 from napari_batchfx.stain.ruifrok import RuifrokNormalizer
 from napari_batchfx.stain.sample import estimate_slide
 from napari_batchfx.stain.transform import StainTransform
+from napari_batchfx.stain.vahadane import VahadaneNormalizer
 
 __all__ = [
     "METHODS",
     "REFERENCE",
     "REFERENCE_DAB",
     "REFERENCE_LAB",
+    "DensityNormalizer",
     "LabStatistics",
     "MacenkoNormalizer",
     "ModifiedReinhardNormalizer",
+    "MultiTargetMacenkoNormalizer",
     "Normalizer",
     "ReinhardNormalizer",
     "RuifrokNormalizer",
@@ -39,6 +43,7 @@ __all__ = [
     "StainEstimate",
     "StainMethod",
     "StainTransform",
+    "VahadaneNormalizer",
     "average",
     "channel_image",
     "estimate",

@@ -156,6 +156,8 @@ class VectorOptions:
     alpha: float = ALPHA
     beta: float = BETA
     white: White = (WHITE, WHITE, WHITE)
+    offset: float = 1.0
+    tissue: str = "density"
 
 
 def as_images(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -212,6 +214,8 @@ def estimate(
     alpha: float = ALPHA,
     beta: float = BETA,
     white: White = (WHITE, WHITE, WHITE),
+    offset: float = 1.0,
+    tissue: str = "density",
 ) -> StainEstimate | LabStatistics:
     """Estimate the stain of an image from its tissue pixels.
 
@@ -228,6 +232,11 @@ def estimate(
         Optical density above which a pixel counts as tissue (in every channel).
     white : (float, float, float)
         Grey level of glass in red, green and blue.
+    offset : float
+        Added to grey levels before the logarithm. 0, with ``white=(255, 255, 255)`` and
+        ``tissue="luminosity"``, reproduces tiatoolbox.
+    tissue : {"density", "luminosity"}
+        Which pixels count: by ``beta``, or those of a lightness below 0.8 of its range.
 
     Returns
     -------
@@ -253,14 +262,12 @@ def estimate(
     """
     pixels = as_images(image).reshape(-1, 3)
     refuse_dark(pixels)
-    options = VectorOptions(alpha, beta, white)
+    options = VectorOptions(alpha, beta, white, offset, tissue)
     if method in LAB_METHODS:
         kept = pixels[tissue_pixels(pixels, method, beta, white)]
         refuse_empty(len(kept))
         return replace(lab_statistics(kept), white=white, method=method)
-    from napari_batchfx.stain.vectors import ESTIMATORS
+    from napari_batchfx.stain.methods import method as method_of
+    from napari_batchfx.stain.vectors import estimators
 
-    if method not in ESTIMATORS:
-        known = ", ".join(f'"{name}"' for name in (*ESTIMATORS, *LAB_METHODS))
-        raise StainError(f'There is no stain method called "{method}"; there are {known}.')
-    return ESTIMATORS[method](pixels, options)
+    return estimators()[method_of(method).estimator](pixels, options)

@@ -6,7 +6,7 @@ from napari_batchfx.stain.estimate import StainEstimate
 from napari_batchfx.stain.normalizer import Normalizer
 from napari_batchfx.stain.reference import reference
 
-__all__ = ["MacenkoNormalizer"]
+__all__ = ["MacenkoNormalizer", "MultiTargetMacenkoNormalizer"]
 
 
 class MacenkoNormalizer(Normalizer[StainEstimate]):
@@ -47,3 +47,33 @@ class MacenkoNormalizer(Normalizer[StainEstimate]):
 
     def _reference(self) -> StainEstimate:
         return reference(self.method)
+
+
+class MultiTargetMacenkoNormalizer(MacenkoNormalizer):
+    """Macenko's method towards the average of several targets (Ivanov et al. 2024).
+
+    Each target is estimated by itself; vectors and intensities are averaged and the vectors scaled to length
+    1 ("avg-post" in other packages). In a study the targets are all of its slides.
+
+    Parameters
+    ----------
+    target : StainEstimate, optional
+        The look to aim at; :data:`REFERENCE` by default. ``fit([image, image, ...])`` replaces it.
+    strength : float
+        0 leaves images as they are, 1 transforms them fully.
+    as_published : bool
+        See :class:`MacenkoNormalizer`.
+
+    References
+    ----------
+    Ivanov et al., "Multi-target stain normalization for histology slides", 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_batchfx.stain import REFERENCE
+    >>> rng = np.random.default_rng(0)
+    >>> draw = lambda: (240 * np.exp(-rng.uniform(0, 1.5, (64, 64, 2)) @ REFERENCE.matrix)).astype(np.uint8)
+    >>> MultiTargetMacenkoNormalizer().fit([draw(), draw()]).target.origin
+    'average of 2 slides'
+    """

@@ -37,6 +37,8 @@ class StainMethod:
         Whether it aims at the average of several slides.
     seconds : float
         About how long an estimate of one slide takes on two cores, reading included.
+    estimated_as : str
+        The method whose estimate it uses, where that isn't its own.
 
     Examples
     --------
@@ -52,6 +54,12 @@ class StainMethod:
     has_vectors: bool = True
     several_targets: bool = False
     seconds: float = 1.0
+    estimated_as: str = ""
+
+    @property
+    def estimator(self) -> str:
+        """The method whose estimate of a slide it uses: its own, mostly."""
+        return self.estimated_as or self.id
 
     @property
     def normalizer(self) -> type[Normalizer[Any]]:
@@ -68,6 +76,31 @@ METHODS: Final[tuple[StainMethod, ...]] = (
         "Finds the colours of haematoxylin and eosin (or DAB) on the slide and swaps them, and how strong "
         "they are, for those of the target.",
         "macenko:MacenkoNormalizer",
+    ),
+    StainMethod(
+        "macenko-cohort",
+        "Macenko, several targets",
+        "Macenko's method towards the average of several slides, so that no single slide sets the look.",
+        "macenko:MultiTargetMacenkoNormalizer",
+        several_targets=True,
+        estimated_as="macenko",
+    ),
+    StainMethod(
+        "vahadane",
+        "Vahadane",
+        "Like Macenko, with the colours found by sparse factorisation: slower, less swayed by pixels where "
+        "both stains overlap.",
+        "vahadane:VahadaneNormalizer",
+        seconds=5.0,
+    ),
+    StainMethod(
+        "density",
+        "Densest colours",
+        "Like Macenko, from the most frequent colours of ten tiles and their median: the estimate of the "
+        "staining-robustness protocol, and what simulated staining conditions use.",
+        "density:DensityNormalizer",
+        kind="H&E",
+        seconds=3.0,
     ),
     StainMethod(
         "ruifrok",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
@@ -80,13 +81,13 @@ class Normalizer(ABC, Generic[Stain]):
             return cast("Stain", every)
         return cast("Stain", estimate(image, self.method))
 
-    def fit(self, target: npt.ArrayLike | Slide) -> Self:
-        """Take the look of an image or a slide as the target.
+    def fit(self, target: npt.ArrayLike | Slide | Sequence[npt.ArrayLike | Slide]) -> Self:
+        """Take the look of an image or a slide as the target, or the average of several.
 
         Parameters
         ----------
-        target : uint8 (h, w, 3) or Slide
-            A slide is sampled over all of its tissue.
+        target : uint8 (h, w, 3) or Slide, or a list of them
+            A slide is sampled over all of its tissue; several are averaged (:func:`average`).
 
         Returns
         -------
@@ -98,7 +99,14 @@ class Normalizer(ABC, Generic[Stain]):
         StainError
             If the target has no tissue or is no H&E.
         """
-        self.target = self._source(target)
+        if isinstance(target, (list, tuple)):
+            from napari_batchfx.stain.cohort import average
+
+            several: Any = average([self._source(one) for one in target])
+            self.target = several
+        else:
+            single: Any = target
+            self.target = self._source(single)
         self._built_in = False
         self.warnings = self.target.warnings
         return self

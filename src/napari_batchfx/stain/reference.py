@@ -51,11 +51,22 @@ REFERENCE_DAB: Final = StainEstimate(
 #: (CC0) after Macenko normalisation to it; made by benchmarks/stain/references.py.
 _BY_METHOD: Final = {
     "macenko": REFERENCE,
+    "vahadane": StainEstimate(
+        _unit([[0.5319, 0.7330, 0.4240], [0.2632, 0.7975, 0.5430]]),
+        np.array([2.1498, 1.1271]),
+        "vahadane",
+        origin="built in",
+    ),
+    "density": StainEstimate(
+        _unit([[0.5352, 0.7262, 0.4314], [0.3039, 0.7795, 0.5478]]),
+        np.array([2.0513, 1.1420]),
+        "density",
+        origin="built in",
+    ),
     "ruifrok": StainEstimate(
         _unit([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]),
         np.array([2.0162, 0.5526]),
         "ruifrok",
-        0,
         origin="built in",
     ),
 }

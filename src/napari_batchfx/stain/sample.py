@@ -13,6 +13,7 @@ from napari_batchfx.errors import StainError
 from napari_batchfx.stain.declining import refuse_dark, refuse_other_stains, refuse_slide
 from napari_batchfx.stain.estimate import StainEstimate, estimate, tissue_pixels
 from napari_batchfx.stain.lab import WHITE, LabStatistics, White
+from napari_batchfx.stain.methods import method as method_of
 from napari_batchfx.stain.region import Region, as_region
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ def estimate_slide(
     """
     refuse_slide(slide)
     try:
+        method = method_of(method).estimator
+        if method == "density" and region is None:
+            from napari_batchfx.stain.density import density_slide
+
+            return density_slide(slide, seed)
         white = glass(slide)
         where = None if region is None else as_region(region, slide.levels[0].shape)
         pixels = sample_tissue(slide, n_pixels, seed, method, white, where)

@@ -18,9 +18,9 @@ from napari_batchfx.stain.declining import (
     refuse_vectors,
 )
 from napari_batchfx.stain.estimate import StainEstimate, VectorOptions, optical_density
-from napari_batchfx.stain.lab import FEW_PIXELS
+from napari_batchfx.stain.lab import FEW_PIXELS, rgb_to_lab
 
-__all__ = ["ESTIMATORS", "RUIFROK", "RUIFROK_DAB"]
+__all__ = ["RUIFROK", "RUIFROK_DAB", "estimators"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,10 +43,25 @@ RUIFROK: Final = unit([HAEMATOXYLIN, EOSIN])
 RUIFROK_DAB: Final = unit([HAEMATOXYLIN, DAB])
 
 
+def densities(pixels: npt.NDArray[np.uint8], options: VectorOptions) -> tuple[Floats, Floats]:
+    """Optical density of all pixels, and of those that are tissue."""
+    density = optical_density(pixels, options.white, options.offset)
+    if options.tissue == "luminosity":
+        return density, density[darker(pixels)]
+    return density, density[(density >= options.beta).all(axis=-1)]
+
+
+def darker(pixels: npt.NDArray[np.uint8], threshold: float = 0.8) -> npt.NDArray[np.bool_]:
+    """Tissue by lightness, as other packages find it: L, rounded to 8 bits, below 0.8 of its range.
+
+    tiatoolbox stretches the contrast first; the outputs that it ships were made without.
+    """
+    return np.asarray(np.rint(rgb_to_lab(pixels)[..., 0] * 2.55) / 255 < threshold)
+
+
 def macenko(pixels: npt.NDArray[np.uint8], options: VectorOptions) -> StainEstimate:
     """Macenko et al. 2009: the ends of the angles in the plane of the two leading eigenvectors."""
-    density = optical_density(pixels, options.white)
-    tissue = density[(density >= options.beta).all(axis=-1)]
+    density, tissue = densities(pixels, options)
     refuse_empty(len(tissue))
     _, vectors = np.linalg.eigh(np.cov(tissue, rowvar=False))
     plane = vectors[:, 1:]
@@ -65,10 +80,9 @@ def ruifrok(pixels: npt.NDArray[np.uint8], options: VectorOptions) -> StainEstim
 
     Those of eosin or of DAB, whichever leaves less of the absorption unexplained.
     """
-    density = optical_density(pixels, options.white)
-    tissue = density[(density >= options.beta).all(axis=-1)]
+    density, tissue = densities(pixels, options)
     refuse_empty(len(tissue))
-    with_eosin, with_dab = (_unexplained(tissue, matrix) for matrix in (RUIFROK, RUIFROK_DAB))
+    with_eosin, with_dab = (unexplained(tissue, matrix) for matrix in (RUIFROK, RUIFROK_DAB))
     # Eosin unless DAB fits clearly better: real eosin lies between the two.
     brown = with_eosin > BROWN_UNEXPLAINED and with_dab < 0.25 * with_eosin
     return finish(RUIFROK_DAB if brown else RUIFROK, density, tissue, "ruifrok", options)
@@ -93,8 +107,9 @@ def finish(
         method,
         len(tissue),
         white=options.white,
+        offset=options.offset,
         kind=_kind(matrix, tissue),
-        residual=_unexplained(tissue, matrix),
+        residual=unexplained(tissue, matrix),
     )
     return replace(found, warnings=warnings_of(found))
 
@@ -113,16 +128,21 @@ def warnings_of(found: StainEstimate) -> tuple[str, ...]:
 def _kind(matrix: Floats, tissue: Floats) -> str:
     # On a few nuclei alone eosin can look brown; a slide or a region has more than that.
     brown = len(tissue) >= FEW_PIXELS and matrix[1, 2] > BROWN_RATIO * matrix[1, 1]
-    return "H-DAB" if brown and _unexplained(tissue, RUIFROK) > BROWN_UNEXPLAINED else "H&E"
+    return "H-DAB" if brown and unexplained(tissue, RUIFROK) > BROWN_UNEXPLAINED else "H&E"
 
 
-def _unexplained(tissue: Floats, matrix: Floats) -> float:
+def unexplained(tissue: Floats, matrix: Floats) -> float:
     """Share of the squared optical density that two stains, in any amounts, don't reach."""
     left = tissue - (tissue @ np.linalg.pinv(matrix)) @ matrix
     return float((left**2).sum() / max(float((tissue**2).sum()), 1e-12))
 
 
-ESTIMATORS: Final[dict[str, Callable[[npt.NDArray[np.uint8], VectorOptions], StainEstimate]]] = {
-    "macenko": macenko,
-    "ruifrok": ruifrok,
-}
+Estimator = Callable[[npt.NDArray[np.uint8], VectorOptions], StainEstimate]
+
+
+def estimators() -> dict[str, Estimator]:
+    """The function of each method with stain vectors."""
+    from napari_batchfx.stain.density import density_estimate
+    from napari_batchfx.stain.vahadane import vahadane
+
+    return {"macenko": macenko, "vahadane": vahadane, "ruifrok": ruifrok, "density": density_estimate}

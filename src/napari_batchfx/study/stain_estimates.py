@@ -54,8 +54,9 @@ class StainEstimates:
         StainError
             If it can't be estimated: no tissue, pen, fluorescence, other stains.
         """
-        from napari_batchfx.stain import estimate_slide
+        from napari_batchfx import stain
 
+        method = stain.method(method).estimator
         slide = self._shelf.open_slide(entry)
         regions = self._shelf.settings.stain.regions.get(entry.name)
         key = self._key(entry, slide, method, regions)
@@ -66,7 +67,7 @@ class StainEstimates:
         if key not in known:
             with busy:
                 if key not in known:
-                    made = estimate_slide(slide, method, region=regions or None)
+                    made = stain.estimate_slide(slide, method, region=regions or None)
                     with self._lock:
                         known[key] = made.to_dict()
                         self._write()
