@@ -123,9 +123,11 @@ def write_trident_h5(table: AnnData, path: str | os.PathLike[str], slide: str | 
     >>> import numpy as np
     >>> from napari_batchfx.features import embed, import_features
     >>> from napari_batchfx.slides import open_slide, write_pyramid
+    >>> from napari_batchfx.tiles import TileGrid
     >>> grey = np.full((300, 400, 3), 200, np.uint8)
     >>> with open_slide(write_pyramid("a.tif", grey, mpp=0.5, compression="deflate")) as slide:
-    ...     table = embed(slide, "colour-statistics", cells=[(0, 0), (1, 1)])
+    ...     grid = TileGrid(slide, size_px=64, mpp=0.5)
+    ...     table = embed(grid, "colour-statistics", cells=[(0, 0), (1, 1)])
     >>> back = import_features(write_trident_h5(table, "a.h5"), mpp=0.5)
     >>> back.obs[["row", "col"]].to_numpy().tolist(), bool((back.X == table.X).all())
     ([[0, 0], [1, 1]], True)
