@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_batchfx.adapt.state import encoder_key, read_state, write_state
+from napari_batchfx.adapt.reference import CompactReference
+from napari_batchfx.adapt.state import encoder_key, write_state
 from napari_batchfx.errors import AdaptError
 from napari_batchfx.jobs import Progress, Ticker
-from napari_batchfx.probe.columns import category_codes, feature_matrix, positions
+from napari_batchfx.probe.columns import category_codes, feature_matrix, has_values, positions
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["ERMHead", "Prediction", "load_head"]
+__all__ = ["ERMHead", "Prediction"]
 
-KIND = "linear-head"
 MIN_LABELLED = 5
 _GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -88,6 +88,8 @@ class ERMHead:
         Inverse penalty used.
     diagnostics : dict
         Tiles of each class, and how the penalty was chosen.
+    reference : CompactReference or None
+        What the training tiles looked like, by site or scanner where the table says so.
 
     Examples
     --------
@@ -102,6 +104,8 @@ class ERMHead:
     ('normal', 'tumour')
     """
 
+    KIND = "linear-head"
+
     def __init__(self, c: float | None = None, seed: int = 0) -> None:
         if c is not None and not c > 0:
             raise AdaptError(f"The inverse penalty C must be larger than 0, not {c}.")
@@ -112,6 +116,7 @@ class ERMHead:
         self.encoder = ""
         self.diagnostics: dict[str, Any] = {}
         self.warnings: list[str] = []
+        self.reference: CompactReference | None = None
         self._weights: dict[str, NDArray[np.float64]] = {}
 
     @property
@@ -182,6 +187,8 @@ class ERMHead:
         self._weights = {"mean": basis.mean, "coef": coef, "intercept": fit.intercept}
         self.classes = tuple(names[c] for c in present)
         self.encoder = encoder_key(table)
+        known = next((c for c in ("scanner", "site", "slide") if has_values(table, c)), "slide")
+        self.reference = CompactReference.of(table, known, seed=self.seed)
         self.diagnostics = {
             "tiles": {name: int(n) for name, n in zip(self.classes, counts[present], strict=True)},
             "C": float(self.c),
@@ -228,7 +235,24 @@ class ERMHead:
             "diagnostics": self.diagnostics,
             "warnings": self.warnings,
         }
-        return write_state(path, KIND, description, self._weights)
+        arrays: dict[str, NDArray[Any]] = dict(self._weights)
+        if self.reference is not None:
+            facts, own = self.reference.to_state()
+            description["reference"] = facts
+            arrays |= own
+        return write_state(path, self.KIND, description, arrays)
+
+    @classmethod
+    def _restore(cls, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ERMHead:
+        """A head from a file's header and arrays."""
+        head = cls()
+        head.classes, head.encoder = tuple(header["classes"]), header["encoder"]
+        head.diagnostics, head.warnings = header["diagnostics"], list(header["warnings"])
+        head.c = float(header["diagnostics"]["C"])
+        head._weights = {name: np.asarray(arrays[name], np.float64) for name in ("mean", "coef", "intercept")}
+        if "reference" in header:
+            head.reference = CompactReference.from_state(header["reference"], arrays)
+        return head
 
 
 def _training_folds(
@@ -261,38 +285,3 @@ def _training_folds(
         if whole and len(np.unique(folds)) > 1:
             return folds, name
     return None, "default"
-
-
-def load_head(path: str | Path) -> ERMHead:
-    """Read a head that :meth:`ERMHead.save` wrote.
-
-    Raises
-    ------
-    AdaptError
-        If the file is missing, damaged or no head.
-
-    Examples
-    --------
-    >>> import anndata, numpy, pandas
-    >>> y = numpy.tile([0, 1], 40)
-    >>> x = numpy.random.default_rng(0).normal(size=(80, 4)).astype("float32"); x[:, 0] += 5 * y
-    >>> obs = pandas.DataFrame({"label": numpy.where(y, "tumour", "normal")})
-    >>> obs["slide"] = (numpy.arange(80) // 20).astype(str)
-    >>> obs.index = obs.index.astype(str)
-    >>> table = anndata.AnnData(x, obs=obs)
-    >>> head = ERMHead(c=1.0).fit(table)
-    >>> path = head.save("head.safetensors")
-    >>> bool((load_head(path).predict(table).label == head.predict(table).label).all())
-    True
-    """
-    kind, header, arrays = read_state(path)
-    if kind != KIND:
-        raise AdaptError(f"{Path(path).name} holds {kind or 'something else'}, not a classifier.")
-    head = ERMHead()
-    head.classes = tuple(header["classes"])
-    head.encoder = header["encoder"]
-    head.diagnostics = header["diagnostics"]
-    head.warnings = list(header["warnings"])
-    head.c = float(header["diagnostics"]["C"])
-    head._weights = {name: np.asarray(a, dtype=np.float64) for name, a in arrays.items()}
-    return head

@@ -1,0 +1,1 @@
+"""The benchmark of the adaptation: real scanners, a real pair, simulated scanners."""
