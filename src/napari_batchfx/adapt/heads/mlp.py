@@ -22,7 +22,7 @@ class MLPHead(NeuralHead):
     >>> obs = pandas.DataFrame({"label": numpy.where(y, "tumour", "normal")})
     >>> obs["site"] = numpy.repeat(["A", "B"], 80); obs.index = obs.index.astype(str)
     >>> table = anndata.AnnData(x, obs=obs)
-    >>> head = MLPHead(TrainingSettings(steps=60, hidden=(16, 8))).fit(table)
+    >>> head = MLPHead(TrainingSettings(steps=60, hidden=(32, 16), rate=1e-2)).fit(table)
     >>> bool((head.predict(table).label == obs["label"].to_numpy()).mean() > 0.95)
     True
     """
