@@ -10,6 +10,7 @@ import typer
 from napari_batchfx.cli import (
     adapting,
     aligning,
+    conditions,
     demo,
     diagnosis,
     encoders,
@@ -73,6 +74,7 @@ for _room in (
     metrics,
     normalizing,
     stain_effect,
+    conditions,
 ):
     _room.register(app)
 

@@ -10,6 +10,13 @@ from __future__ import annotations
 from napari_batchfx.errors import StainError
 from napari_batchfx.stain.channels import StainChannel, channel_image, separate
 from napari_batchfx.stain.cohort import average
+from napari_batchfx.stain.conditions import (
+    CONDITIONS,
+    StainingCondition,
+    condition_from,
+    load_conditions,
+    save_conditions,
+)
 from napari_batchfx.stain.density import DensityNormalizer
 from napari_batchfx.stain.estimate import StainEstimate, estimate
 from napari_batchfx.stain.kernels import warm_up
@@ -22,10 +29,19 @@ from napari_batchfx.stain.reference import REFERENCE, REFERENCE_DAB, REFERENCE_L
 from napari_batchfx.stain.reinhard import ModifiedReinhardNormalizer, ReinhardNormalizer
 from napari_batchfx.stain.ruifrok import RuifrokNormalizer
 from napari_batchfx.stain.sample import estimate_slide
+from napari_batchfx.stain.simulate import SimulatedStain, simulate
+from napari_batchfx.stain.stability import (
+    MinMaxAuc,
+    PredictionSpread,
+    feature_spread,
+    min_max_auc,
+    prediction_spread,
+)
 from napari_batchfx.stain.transform import StainTransform
 from napari_batchfx.stain.vahadane import VahadaneNormalizer
 
 __all__ = [
+    "CONDITIONS",
     "METHODS",
     "REFERENCE",
     "REFERENCE_DAB",
@@ -33,27 +49,38 @@ __all__ = [
     "DensityNormalizer",
     "LabStatistics",
     "MacenkoNormalizer",
+    "MinMaxAuc",
     "ModifiedReinhardNormalizer",
     "MultiTargetMacenkoNormalizer",
     "Normalizer",
+    "PredictionSpread",
     "ReinhardNormalizer",
     "RuifrokNormalizer",
+    "SimulatedStain",
     "StainChannel",
     "StainError",
     "StainEstimate",
     "StainMethod",
     "StainTransform",
+    "StainingCondition",
     "VahadaneNormalizer",
     "average",
     "channel_image",
+    "condition_from",
     "estimate",
     "estimate_slide",
+    "feature_spread",
     "lab_to_rgb",
+    "load_conditions",
     "method",
     "methods",
+    "min_max_auc",
+    "prediction_spread",
     "preview",
     "reference",
     "rgb_to_lab",
+    "save_conditions",
     "separate",
+    "simulate",
     "warm_up",
 ]

@@ -120,7 +120,8 @@ def density_slide(slide: Slide, seed: int = 0) -> StainEstimate:
     Raises
     ------
     StainError
-        If no tile can be used.
+        If the slide has no pixel size, or no tissue. Where no tile of 224 um is full of tissue, all of the
+        tissue is taken as one tile, with a warning.
 
     References
     ----------
@@ -132,7 +133,7 @@ def density_slide(slide: Slide, seed: int = 0) -> StainEstimate:
     >>> from napari_batchfx.jobs import run
     >>> from napari_batchfx.samples import demo_pair
     >>> from napari_batchfx.slides import open_slide
-    >>> demo = run(demo_pair("demo", size_um=500))
+    >>> demo = run(demo_pair("demo", size_um=150))
     >>> with open_slide(demo[0].path) as slide:
     ...     found = density_slide(slide)
     >>> found.matrix.shape
@@ -160,10 +161,7 @@ def density_slide(slide: Slide, seed: int = 0) -> StainEstimate:
             break
     chosen = (found or spare)[:TILES]
     if not chosen:
-        raise StainError(
-            "There is no tile of 224 µm full of stained tissue on this slide, so its stain can't be "
-            "estimated this way; use Macenko, or draw a region."
-        )
+        return _pooled(slide, seed)
     warnings = () if len(found) >= TILES else (f"Only {len(found)} tiles were sharp and full of tissue.",)
     red, green, blue = (float(v) for v in np.median([one.white for one in chosen], axis=0))
     median = replace(
@@ -175,6 +173,15 @@ def density_slide(slide: Slide, seed: int = 0) -> StainEstimate:
         residual=float(np.median([one.residual or 0.0 for one in chosen])),
     )
     return replace(median, warnings=(*warnings_of(median), *warnings), origin=f"slide, {len(chosen)} tiles")
+
+
+def _pooled(slide: Slide, seed: int) -> StainEstimate:
+    """All tissue as one tile, where a slide is too small for one of 224 um."""
+    from napari_batchfx.stain.sample import sample_tissue
+
+    found = density_estimate(sample_tissue(slide, seed=seed))
+    note = "There is no tile of 224 µm full of stained tissue here, so all of the tissue was taken as one."
+    return replace(found, warnings=(*found.warnings, note), origin="slide")
 
 
 def is_usable(tile: Pixels) -> bool:

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from napari_batchfx.adapt import ERMHead
     from napari_batchfx.encoders import Encoder
     from napari_batchfx.features import FeatureStore
     from napari_batchfx.jobs import Job, Progress
-    from napari_batchfx.stain import LabStatistics, StainEstimate, StainTransform
+    from napari_batchfx.stain import LabStatistics, StainEstimate, StainingCondition, StainTransform
     from napari_batchfx.study.adapted import AdaptOutcome
     from napari_batchfx.study.encoding import EncodeOutcome
     from napari_batchfx.study.exporting import ExportOutcome
     from napari_batchfx.study.results import ProbeOutcome
+    from napari_batchfx.study.stain_conditions import StainStability
     from napari_batchfx.study.stain_effect import StainEffect
     from napari_batchfx.study.steps import RunOutcome
     from napari_batchfx.tiles import TileGrid
@@ -207,6 +209,25 @@ class Bench(Shelf):
         from napari_batchfx.study.stain_effect import stain_effect_job
 
         return self._watched(stain_effect_job(self, slides, boxes_um=boxes_um, batch=batch))
+
+    def stain_conditions_job(
+        self,
+        slides: Sequence[SlideEntry | str] | None = None,
+        *,
+        conditions: Sequence[StainingCondition] | None = None,
+        head: ERMHead | None = None,
+        boxes_um: Mapping[str, tuple[float, float, float, float]] | None = None,
+    ) -> Job[StainStability]:
+        """How stable features and calls are under simulated staining conditions.
+
+        Parameters and result are those of
+        :func:`napari_batchfx.study.stain_conditions.stain_conditions_job`.
+        """
+        from napari_batchfx.study.stain_conditions import stain_conditions_job
+
+        return self._watched(
+            stain_conditions_job(self, slides, conditions=conditions, head=head, boxes_um=boxes_um)
+        )
 
     def leave_a_core_free(self) -> None:
         """From now on load encoders with one CPU core less than there are: a window is open beside it."""
