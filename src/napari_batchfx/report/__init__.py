@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from napari_batchfx.report.citations import CITATIONS, Citation
+from napari_batchfx.report.compared import ComparedRow, compared_rows
 from napari_batchfx.report.data import (
     AdaptationRow,
+    ControlsSection,
     DesignTable,
     Estimate,
     Overlay,
@@ -14,6 +16,7 @@ from napari_batchfx.report.data import (
     SlideRow,
     StainRow,
 )
+from napari_batchfx.report.methods_text import methods_paragraph
 from napari_batchfx.report.tables import predictions_csv, tables_csv, write_tables
 from napari_batchfx.report.write import render_report, write_report
 
@@ -21,6 +24,8 @@ __all__ = [
     "CITATIONS",
     "AdaptationRow",
     "Citation",
+    "ComparedRow",
+    "ControlsSection",
     "DesignTable",
     "Estimate",
     "Overlay",
@@ -29,6 +34,8 @@ __all__ = [
     "ReportData",
     "SlideRow",
     "StainRow",
+    "compared_rows",
+    "methods_paragraph",
     "predictions_csv",
     "render_report",
     "tables_csv",

@@ -13,6 +13,7 @@ from napari_batchfx.tiles import TileMap
 
 __all__ = [
     "AdaptationRow",
+    "ControlsSection",
     "DesignTable",
     "Estimate",
     "Overlay",
@@ -250,6 +251,9 @@ class AdaptationRow:
         Whether slides and regions are still what they were.
     is_chosen : bool
         Whether the report shows the predictions of this row; where no row is chosen, all are told in short.
+    signature_after : Estimate, optional
+        Balanced accuracy with which the batch is still recognised on control tiles that the correction was
+        not fitted on; ``signature_chance`` is what guessing gets there.
     """
 
     head: str
@@ -276,6 +280,36 @@ class AdaptationRow:
     f1_after: Estimate | None = None
     is_current: bool = True
     is_chosen: bool = False
+    signature_after: Estimate | None = None
+    signature_chance: float | None = None
+
+
+@dataclass(frozen=True)
+class ControlsSection:
+    """Control samples and whether they can carry a correction.
+
+    Parameters
+    ----------
+    batch : str
+        What was corrected for ("scanner").
+    verdict : str
+        "usable", "weak" or "not usable".
+    reasons : sequence of str
+        Why, in words.
+    counts : mapping of str to (int, int)
+        Control tiles and their slides, for each batch.
+    measures : sequence of (str, str, str)
+        What was measured, its value, and how it is read.
+    correction : str
+        What they were judged with.
+    """
+
+    batch: str
+    verdict: str
+    reasons: Sequence[str] = ()
+    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    measures: Sequence[tuple[str, str, str]] = ()
+    correction: str = ""
 
 
 @dataclass(frozen=True)
@@ -311,6 +345,8 @@ class ReportData:
         in free text too.
     former_names : mapping of str to str
         Names of slides (or patients) that results still use, and the slide's name now ("" where it left).
+    controls : ControlsSection, optional
+        Of the adaptation that is shown.
 
     Examples
     --------
@@ -336,3 +372,4 @@ class ReportData:
     citations: Sequence[str] | None = None
     with_identifiers: bool = False
     former_names: Mapping[str, str] = field(default_factory=dict)
+    controls: ControlsSection | None = None

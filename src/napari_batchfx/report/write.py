@@ -18,8 +18,10 @@ from napari_batchfx.errors import StudyError
 from napari_batchfx.report import figures
 from napari_batchfx.report.adaptations import STALE, adaptation_table
 from napari_batchfx.report.citations import citations_for
+from napari_batchfx.report.compared import compared_table
 from napari_batchfx.report.data import Estimate, Overlay, ProbeSection, ReportData, StainRow
 from napari_batchfx.report.identifiers import Masker
+from napari_batchfx.report.methods_text import asked, methods_paragraph
 from napari_batchfx.report.numbers import estimate_parts, estimate_text, number, p_text, whisker_svg
 
 __all__ = ["render_report", "write_report"]
@@ -96,6 +98,10 @@ def _context(data: ReportData) -> dict[str, Any]:
         "overlays": [_overlay(overlay, masker) for overlay in data.overlays],
         "stains": [_stain(row, masker) for row in data.stains],
         "adaptation": adaptation_table(data.adaptations, masker),
+        "asked": [text(question) for question in asked(data)],
+        "compared": compared_table(data, masker),
+        "controls": _controls(data, masker),
+        "paragraph": text(methods_paragraph(data)),
         "problems": [text(problem) for problem in data.problems],
         "methods": [text(method) for method in data.methods],
         "steps": [text(step) for step in data.steps],
@@ -103,6 +109,20 @@ def _context(data: ReportData) -> dict[str, Any]:
         "versions": dict(data.versions),
         "citations": used,
         "related": related,
+    }
+
+
+def _controls(data: ReportData, masker: Masker) -> dict[str, Any] | None:
+    found = data.controls
+    if found is None:
+        return None
+    return {
+        "batch": found.batch,
+        "verdict": found.verdict,
+        "correction": masker.text(found.correction),
+        "reasons": [masker.text(str(reason)) for reason in found.reasons],
+        "counts": [(masker.name(str(name)), f"{n:,}", f"{of:,}") for name, (n, of) in found.counts.items()],
+        "measures": list(found.measures),
     }
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from napari_batchfx.study.questions import question
 
 if TYPE_CHECKING:
-    from napari_batchfx.report import AdaptationRow, Estimate, ProbeSection
+    from napari_batchfx.report import AdaptationRow, ControlsSection, Estimate, ProbeSection
     from napari_batchfx.study.adapted import AdaptOutcome
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.probed import ProbeOutcome
 
-__all__ = ["adaptation_rows", "former_names", "probe_sections"]
+__all__ = ["adaptation_rows", "control_section", "former_names", "probe_sections"]
 
 CLASSIFIERS = {
     "logistic": "logistic regression",
@@ -78,6 +78,8 @@ def _row(study: Bench, outcome: AdaptOutcome) -> AdaptationRow:
         n_changed=comparison["n_changed"],
         retention_before=_estimate(outcome.numbers["retention_before"]),
         retention_after=_estimate(outcome.numbers["retention_after"]),
+        signature_after=_finite(controls.get("probe_after")),
+        signature_chance=controls.get("chance"),
         n_controls=sum(controls["n"].values()),
         controls_verdict=controls["verdict"],
         sentence=outcome.sentence,
@@ -85,6 +87,59 @@ def _row(study: Bench, outcome: AdaptOutcome) -> AdaptationRow:
         is_current=study.still_holds(outcome),
         is_chosen=outcome is study.results.adapt,
     )
+
+
+#: What is told of the control samples: key, name, how to read it.
+_MEASURES = (
+    ("largest_slide_share", "largest slide", "largest share of a batch's controls from one slide"),
+    ("effective_rank", "effective rank", "directions in which the controls really vary"),
+    ("probe_before", "signature before", "how well the batch is recognised on held-out controls"),
+    ("probe_after", "signature after", "the same after correction; guessing is what is hoped for"),
+    ("chance", "guessing", "what guessing gets there"),
+    ("retention_before", "class structure before", "on tiles that are no controls"),
+    ("retention_after", "class structure after", "a fall is what the correction costs in biology"),
+    ("direction", "direction", "1: the controls move as the other tiles do; 0: they tell nothing of them"),
+    (
+        "placebo",
+        "placebo",
+        "movement for batches that don't exist, as a share of the real one: near 0 is good",
+    ),
+    ("variance_ratio", "variance after / before", "far below 1: spread was lost with the batch"),
+)
+
+
+def control_section(study: Bench) -> ControlsSection | None:
+    """The control samples of the adaptation run last, and what was found out about them."""
+    from napari_batchfx.report import ControlsSection
+
+    outcome = study.results.adapt
+    if outcome is None:
+        return None
+    found, settings = outcome.numbers["diagnostics"], outcome.computed_from["settings"]
+    slides = found.get("n_slides") or {}
+    measures = [
+        (name, f"{float(value):.2f}" if key != "effective_rank" else f"{float(value):.1f}", how)
+        for key, name, how in _MEASURES
+        if (value := found.get(key)) is not None
+    ]
+    if found.get("split_by"):
+        measures.insert(
+            0, ("halves split by", str(found["split_by"]), "one half is fitted on, the other judges")
+        )
+    return ControlsSection(
+        settings["batch"],
+        str(found["verdict"]),
+        [str(reason) for reason in found.get("reasons") or ()],
+        {str(name): (int(n), int(slides.get(name, 0))) for name, n in found["n"].items()},
+        measures,
+        _correction_name(settings["method"]),
+    )
+
+
+def _finite(value: float | None) -> Estimate | None:
+    from napari_batchfx.report import Estimate
+
+    return None if value is None else Estimate(float(value))
 
 
 def _correction_name(method: str) -> str:

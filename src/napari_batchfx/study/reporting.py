@@ -14,7 +14,13 @@ import numpy as np
 from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.maps import adapt_maps, probe_maps
-from napari_batchfx.study.report_rows import adaptation_rows, former_names, probe_sections, stain_label
+from napari_batchfx.study.report_rows import (
+    adaptation_rows,
+    control_section,
+    former_names,
+    probe_sections,
+    stain_label,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,6 +86,7 @@ def report_data(study: Bench, *, with_identifiers: bool = False) -> Any:
         overlays=_overlays(study, thumbnails),
         stains=_stains(study, thumbnails),
         adaptations=adaptation_rows(study),
+        controls=control_section(study),
         problems=_problems(study, with_identifiers) + _outdated(study),
         methods=_methods(study),
         steps=_steps(study, study.folder.name if with_identifiers else f"STUDY{files.SUFFIX}"),

@@ -1,0 +1,101 @@
+"""The methods of a report as one paragraph that can be pasted into a paper."""
+
+from __future__ import annotations
+
+from napari_batchfx.report.data import ReportData
+
+__all__ = ["asked", "methods_paragraph"]
+
+
+def asked(data: ReportData) -> list[str]:
+    """What was asked, a question each, in the order it was.
+
+    Examples
+    --------
+    >>> from napari_batchfx.report import AdaptationRow
+    >>> row = AdaptationRow("linear classifier", "TVN", trained_on="CS2", applied_to="S210", batch="scanner")
+    >>> asked(ReportData("Two scanners", adaptations=[row]))[0][:61]
+    'Will a classifier that learned from CS2 hold on S210, without'
+    """
+    questions = []
+    for section in data.probes:
+        kept = str(getattr(section.result, "grouped_by", "") or "")
+        text = f"Can a simple classifier tell the {section.batch} from one tile"
+        text += f" of a {kept} it has not seen" if kept in ("patient", "slide") else ""
+        questions.append(f"{text} ({section.encoder}, {section.stain})?")
+    pairs: dict[tuple[str, str, str], list[str]] = {}
+    for row in data.adaptations:
+        pairs.setdefault((row.trained_on, row.applied_to, row.batch), []).append(row.correction)
+    for (learned, applied, batch), corrections in pairs.items():
+        questions.append(
+            f"Will a classifier that learned from {learned or 'the labelled slides'} hold on "
+            f"{applied or 'the others'}, without and with correction for the {batch or 'batch'} "
+            f"({', '.join(dict.fromkeys(corrections))})?"
+        )
+    return list(dict.fromkeys(questions))
+
+
+def methods_paragraph(data: ReportData) -> str:
+    """The methods as prose: slides, tiles, encoder, stain, probe, adaptation, software.
+
+    Empty where nothing was measured. Only what stands in the report is said.
+    """
+    if not data.probes and not data.adaptations:
+        return ""
+    slides = len(data.slides)
+    scanners = sorted({slide.scanner for slide in data.slides if slide.scanner})
+    sites = sorted({slide.site for slide in data.slides if slide.site})
+    text = [f"{_count(slides, 'whole-slide image')} {'was' if slides == 1 else 'were'} analysed"]
+    where = [
+        f"{_count(len(names), what)} ({', '.join(names)})"
+        for names, what in ((scanners, "scanner"), (sites, "site"))
+        if names
+    ]
+    text[0] += f" from {' and '.join(where)}." if where else "."
+    text += [str(method) for method in data.methods]
+    normalised = sorted({row.method for row in data.stains})
+    if normalised:
+        text.append(
+            f"Stain was normalised ({', '.join(normalised)}) with statistics estimated once a slide over its "
+            "tissue."
+        )
+    if data.probes:
+        first = data.probes[0].result
+        settings = getattr(first, "settings", {}) or {}
+        kept = str(getattr(first, "grouped_by", "") or "group")
+        batches = ", ".join(dict.fromkeys(section.batch for section in data.probes))
+        permuted = settings.get("permutations")
+        text.append(
+            f"The signature of the {batches} was measured by a probe (Kömen et al., 2024): a multinomial "
+            "logistic "
+            "regression with an L2 penalty on standardised features, scored out of fold with all tiles of a "
+            f"{kept} held "
+            "out together; penalty and temperature were chosen inside the training folds, slides counted "
+            "equally within "
+            "a class and classes equally. Balanced accuracies are given with 95 % bootstrap intervals over "
+            "what was "
+            f"held out together{f' and a permutation p over {permuted} relabellings' if permuted else ''}."
+        )
+    if data.adaptations:
+        corrections = ", ".join(dict.fromkeys(row.correction for row in data.adaptations))
+        total = max(row.n_controls for row in data.adaptations)
+        text.append(
+            "Predictions were made by a linear classifier trained on the labelled tiles of the slides named "
+            "in the table, "
+            f"without correction and after correcting the features on {_count(total, 'control tile')} "
+            f"({corrections}). "
+            "Labels of the slides it was applied to were used to judge it only. What a correction costs in "
+            "biology is "
+            "given as class retention, the balanced accuracy of a vote of nearest neighbours from other "
+            "groups "
+            "(Kömen et al., 2025)."
+        )
+    if data.versions:
+        text.append(
+            "Software: " + ", ".join(f"{name} {version}" for name, version in data.versions.items()) + "."
+        )
+    return " ".join(text)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
