@@ -90,3 +90,56 @@ def test_what_is_missing_is_one_sentence(command, files):
     unknown = command(folder / "t.h5ad", "--batch", "site", "--classifier", "forest")
     assert unknown.exit_code == 1
     assert "no probe forest" in " ".join(unknown.stderr.split())
+
+
+def said(ran, text):
+    assert ran.exit_code == 1, ran.output
+    assert text in " ".join(ran.stderr.split())
+    assert "Traceback" not in ran.output
+
+
+def test_the_batch_is_taken_from_what_there_is(command, files):
+    _, folder = files
+    ran = command(folder / "t.h5ad", "--permutations", 2, "--classifier", "centroid", "--json")
+    assert json.loads(ran.stdout)["batch"] == "site"  # there is no scanner
+
+
+def test_wrong_columns_and_files_name_what_to_do(command, files):
+    import anndata
+    import pandas as pd
+
+    table, folder = files
+    obs = table.obs.drop(columns=["label"])
+    obs.to_csv(folder / "semi.csv", index=False, sep=";")
+    ran = command(folder / "x.npy", folder / "semi.csv", *HOW, "--json")  # as Excel writes it in Europe
+    assert ran.exit_code == 0, ran.stderr
+    said(
+        command(folder / "x.npy", folder / "semi.csv", "--batch", "label"),
+        "semi.csv: has no column label; give --batch",
+    )
+    obs.assign(hospital="").to_csv(folder / "empty.csv", index=False)
+    said(
+        command(folder / "x.npy", folder / "empty.csv", "--batch", "hospital"),
+        "holds nothing in column hospital",
+    )
+    one = table.copy()
+    one.obs["site"] = "A"
+    one.write_h5ad(folder / "one.h5ad")
+    said(command(folder / "one.h5ad"), "one.h5ad: every tile is of site A, and two or more are needed")
+    table[:0].copy().write_h5ad(folder / "none.h5ad")
+    said(command(folder / "none.h5ad", "--batch", "site"), "none.h5ad: has no tiles")
+    named = pd.DataFrame(table.X)
+    named.insert(0, "tile", table.obs_names)
+    named.to_csv(folder / "named.csv", index=False)
+    said(
+        command(folder / "named.csv", folder / "columns.csv"),
+        "named.csv: column tile can't be read as numbers",
+    )
+    np.savez(folder / "two.npz", a=table.X, b=table.X)
+    said(
+        command(folder / "two.npz", folder / "columns.csv"),
+        "two.npz: holds a, b, and none is called features",
+    )
+    said(command(folder / "t.h5ad", folder / "columns.csv"), "give it without columns.csv")
+    anndata.AnnData(table.X).write_h5ad(folder / "bare.h5ad")
+    said(command(folder / "bare.h5ad"), "bare.h5ad: has no column slide")

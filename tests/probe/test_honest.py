@@ -52,8 +52,10 @@ def test_unknown_class_is_said_last(make_batches):
 def test_nothing_but_missing_features(make_batches):
     table = make_batches(tiles=12)
     table.X = np.full_like(table.X, np.nan)
-    with pytest.raises(ProbeError, match="Too few tiles"):
+    with pytest.raises(ProbeError, match=r"AMC \(0\), UMC \(0\) \(96 have missing features\)"):
         quick(table)
+    with pytest.raises(ProbeError, match="There are no tiles"):
+        quick(table[:0].copy())
     table = make_batches(tiles=12)
     x = table.X.copy()
     x[:7, 0] = np.nan
@@ -67,6 +69,36 @@ def test_nothing_but_missing_features(make_batches):
 def test_fewer_than_five_groups(make_batches, slides, said):
     result = quick(make_batches(tiles=12, slides=slides))
     assert warned(result, f"Only {slides // 2} patients in a site", "the interval is a rough one") == said
+
+
+def test_few_patients_are_said_also_where_another_site_has_one(make_batches):
+    table = make_batches(tiles=40, slides=8)
+    lone = table[(table.obs["site"] == "AMC") | (table.obs["slide"] == "S1")].copy()
+    result = quick(lone)
+    assert warned(result, "UMC: one patient only")
+    assert warned(result, "Only 4 patients in a site")
+
+
+def test_slides_held_out_for_want_of_patients_are_said(make_batches):
+    """Two slides of a patient may lie in training and test, and nobody can see it in the number."""
+    table = make_batches(tiles=12, slides=12)
+    assert not warned(quick(table), "slides were held out")
+    assert not warned(quick(table, group="slide"), "slides were held out")
+    assert not warned(quick(table, group=None), "slides were held out")
+    assert warned(quick(table, group="site"), "can't be held out and recognised at once")
+    table.obs["patient"] = ""
+    result = quick(table)
+    assert result.grouped_by == "slide"
+    assert warned(result, "No tile has a patient", "slides of one patient may be in training and in test")
+
+
+def test_an_encoder_that_sees_nothing_is_said_first(make_batches):
+    table = make_batches(tiles=12)
+    table.X = np.ones_like(table.X)
+    result = quick(table)
+    assert result.warnings[0] == "Every tile has the same features: the encoder sees nothing here."
+    assert result.verdict.endswith(result.warnings[0])
+    assert not warned(result, "12 of 12 features")
 
 
 def test_one_slide_a_site_cannot_tell_slide_from_site(make_batches):

@@ -112,6 +112,18 @@ def test_a_rotation_changes_nothing_for_distances(make_batches, probe):
     np.testing.assert_allclose(a_probe(table, probe).confidence, plain.confidence, atol=2e-3)
 
 
+def test_a_rotation_hardly_changes_the_regression(make_batches):
+    """Standardising each feature depends on the axes; what it recognises hardly does, with equal spreads."""
+    table = make_batches(shift=0.4, slides=12, tiles=30, dim=12)
+    plain = a_probe(table, "logistic")
+    assert 0.6 < plain.balanced_accuracy < 0.95
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
+    table.X = (table.X @ turn).astype(np.float32)
+    turned = a_probe(table, "logistic")
+    assert turned.balanced_accuracy == pytest.approx(plain.balanced_accuracy, abs=0.02)
+    assert np.abs(turned.confidence - plain.confidence).mean() < 0.02
+
+
 @pytest.mark.parametrize("probe", PROBES)
 def test_what_a_fold_never_saw_does_not_enter_its_classifier(make_batches, probe):
     """Standardisation, penalty, temperature and weights: nothing of a test fold may move its own classifier."""

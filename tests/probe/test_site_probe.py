@@ -35,12 +35,19 @@ def test_no_patient_is_in_two_folds(make_batches):
 
 
 def test_slide_effects_alone_are_not_taken_for_a_site(make_batches):
-    # strong differences between slides, none between sites: tile-wise folds would give about 1.0
-    values = []
+    """Sites dealt out to slides at random: chance, held out by slide; held out by tile it would seem perfect."""
+    by_slide, by_tile = [], []
     for seed in range(8):
         table = make_batches(shift=0.0, slide_sd=2.0, slides=12, tiles=25, class_signal=0, seed=seed)
-        values.append(site_probe(table, permutations=0, n_bootstrap=50).balanced_accuracy)
-    assert np.mean(values) < 0.6
+        sites = np.random.default_rng(seed).permutation(["A", "B"] * 6)
+        table.obs["site"] = sites[np.arange(table.n_obs) // 25]
+        by_slide.append(site_probe(table, permutations=0, n_bootstrap=50).balanced_accuracy)
+        if seed < 2:
+            table.obs["tile"] = table.obs_names
+            leaky = site_probe(table, group="tile", permutations=0, n_bootstrap=50)
+            by_tile.append(leaky.balanced_accuracy)
+    assert 0.35 < np.mean(by_slide) < 0.6
+    assert min(by_tile) > 0.85  # the mistake that grouped folds are there for
 
 
 def test_permutation_p_is_spread_under_the_null(make_batches):

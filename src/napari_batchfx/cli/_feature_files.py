@@ -27,10 +27,13 @@ def read_features_with_columns(features: Path, columns: Path) -> AnnData:
     for path in (features, columns):
         if not path.is_file():
             raise FeatureError(f"{path.name}: there is no such file.")
+    if features.suffix.lower() == ".h5ad":
+        raise FeatureError(
+            f"{features.name}: a table has its columns in itself; give it without {columns.name}."
+        )
     x = _features(features)
     try:
-        separator = "\t" if columns.suffix.lower() == ".tsv" else ","
-        obs = pd.read_csv(columns, sep=separator, dtype=str, keep_default_na=True)
+        obs = pd.read_csv(columns, sep=_separator(columns), dtype=str, keep_default_na=True)
     except (ValueError, UnicodeDecodeError) as error:
         raise FeatureError(
             f"{columns.name}: can't be read as a CSV with a line of names at its top."
@@ -58,7 +61,7 @@ def _features(path: Path) -> NDArray[np.float32]:
     try:
         read = {".csv": _text, ".tsv": _text, ".h5": _hdf5, ".hdf5": _hdf5}.get(kind, _numpy)
         x: NDArray[np.float32] = np.asarray(read(path), dtype=np.float32)
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise FeatureError(f"{path.name}: holds no table of numbers, or it is damaged.") from error
     if x.ndim == 3 and len(x) == 1:
         x = x[0]
@@ -69,12 +72,25 @@ def _features(path: Path) -> NDArray[np.float32]:
     return x
 
 
+def _separator(path: Path) -> str:
+    """Tabs in a .tsv; else a comma or a semicolon, whichever the first line has more of."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    return ";" if first.count(";") > first.count(",") else ","
+
+
 def _text(path: Path) -> Any:
     import pandas as pd
 
-    frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+    frame = pd.read_csv(path, sep=_separator(path))
     if str(frame.columns[0]).startswith("Unnamed"):  # the row numbers that pandas writes
         frame = frame.iloc[:, 1:]
+    texts = [str(name) for name in frame.columns[[kind.kind not in "biuf" for kind in frame.dtypes]]]
+    if texts:
+        some = f"column {texts[0]}" if len(texts) == 1 else f"columns {', '.join(texts[:3])}"
+        raise FeatureError(f"{path.name}: {some} can't be read as numbers; keep only features in it.")
     return frame.to_numpy()
 
 
@@ -83,20 +99,23 @@ def _numpy(path: Path) -> Any:
     if isinstance(found, np.ndarray):
         return found
     with found:
-        return found[_pick(list(found))]
+        return found[_pick(path, list(found))]
 
 
 def _hdf5(path: Path) -> Any:
     import h5py  # type: ignore[import-untyped]  # has no types
 
     with h5py.File(path) as file:
-        return file[_pick(list(file))][()]
+        return file[_pick(path, list(file))][()]
 
 
-def _pick(names: list[str]) -> str:
+def _pick(path: Path, names: list[str]) -> str:
     for name in _NAMES:
         if name in names:
             return name
     if len(names) == 1:
         return names[0]
-    raise KeyError(f"none of {', '.join(_NAMES)}")
+    raise FeatureError(
+        f"{path.name}: holds {', '.join(names[:5]) or 'nothing'}, and none is called {' or '.join(_NAMES)}; "
+        "rename the one with the features."
+    )

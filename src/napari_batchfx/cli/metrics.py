@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_batchfx.cli._app import command, count, drive, note, out
+from napari_batchfx.cli._columns import check_columns, usual_batch
 from napari_batchfx.errors import ProbeError
 
 if TYPE_CHECKING:
@@ -79,12 +80,9 @@ def metrics(
     if as_json and as_csv:
         raise typer.BadParameter("choose --json or --csv")
     table = _read(source, columns)
-    for option, column in (("--label", label), ("--batch", batch), ("--group", group)):
-        if column is not None and column not in table.obs:
-            raise ProbeError(
-                f"{source.name}: has no column {column}; give {option} one of {', '.join(_texts(table))}."
-            )
-    batch = batch or _batch(table)
+    named = source.name if columns is None else columns.name
+    check_columns(table, named, {"label": label, "batch": batch, "group": group})
+    batch = batch or usual_batch(table, named)
     if label is None and not has_values(table, "label"):
         note("Mind: there is no class (column label, or --label): only mixing is measured.")
     elif label is None:
@@ -129,32 +127,6 @@ def _read(source: Path, columns: Path | None) -> AnnData:
     from napari_batchfx.features import read_h5ad
 
     return read_h5ad(source)
-
-
-def _texts(table: AnnData) -> list[str]:
-    texts = table.obs.select_dtypes(exclude=["number", "bool"]).columns.drop("pair", errors="ignore")
-    return [str(column) for column in texts]
-
-
-def _batch(table: AnnData) -> str:
-    """The first of the usual columns that has two values."""
-    from napari_batchfx.probe.columns import category_codes
-
-    usual = ("site", "scanner", "stain")
-    values = {column: len(category_codes(table, column)[1]) for column in usual}
-    for column in usual:
-        if values[column] > 1:
-            return column
-    lone = [column for column in usual if values[column]]
-    if lone:
-        name = category_codes(table, lone[0])[1][0]
-        raise ProbeError(
-            f"Every tile is of {lone[0]} {name}: metrics of batch need two or more; "
-            "add slides, or give --batch."
-        )
-    raise ProbeError(
-        f"No column says which batch a tile is of; give --batch one of {', '.join(_texts(table))}."
-    )
 
 
 def _print(found: dict[str, MetricResult], table: AnnData, batch: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_batchfx.cli._app import command, drive, note, out
+from napari_batchfx.cli._columns import check_columns, usual_batch
 from napari_batchfx.errors import ProbeError
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def probe(
         typer.Argument(help="With features: a CSV with a row for each, in their order."),
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(help="What to recognise: site, scanner, stain, slide; scanner otherwise.")
+        str | None, typer.Option(help="What to recognise: any column; scanner, site or stain otherwise.")
     ] = None,
     group: Annotated[
-        str | None, typer.Option(help="What must not be split: patient, slide; patient otherwise.")
+        str | None, typer.Option(help="What must not be split: patient or slide; patient otherwise.")
     ] = None,
     classifier: Annotated[
         str | None, typer.Option(help="logistic, centroid, knn or linear; logistic otherwise.")
@@ -85,15 +86,11 @@ def probe(
         from napari_batchfx.probe import site_probe_job
 
         table = _read(source, columns)
-        for key in ("batch", "group"):
-            if key in given and given[key] not in table.obs:
-                texts = table.obs.select_dtypes(exclude=["number", "bool"])
-                names = texts.columns.drop("pair", errors="ignore")
-                raise ProbeError(
-                    f"{source.name}: has no column {given[key]}; give --{key} one of "
-                    f"{', '.join(map(str, names))}."
-                )
-        asked = {"batch": "scanner", **given} | ({} if classifier is None else {"probe": classifier})
+        named = source.name if columns is None else columns.name
+        check_columns(table, named, {"batch": batch, "group": group})
+        if batch is None:
+            given["batch"] = usual_batch(table, named, ("scanner", "site", "stain"))
+        asked = given | ({} if classifier is None else {"probe": classifier})
         result = drive(site_probe_job(table, **asked))
     facts = probe_facts(result)
     if signature and table is not None:
@@ -254,7 +251,7 @@ def _print(facts: dict[str, Any]) -> None:
         )
     ece = facts["calibration"].get("ece")
     if ece is not None:
-        console.print(f"confidence is off by {_number(ece)} on average (ECE)", markup=False)
+        console.print(f"confidence is off by {ece:.3f} on average (ECE)", markup=False)
     if "signature" in facts:
         _print_signature(facts["signature"])
     for warning in facts["warnings"]:

@@ -64,7 +64,10 @@ def build_warnings(
 ) -> list[str]:
     """The traps of this design, the gravest first; ``relabellings`` is how many others exist."""
     batch, grouping = design.batch, design.grouping
-    out = list(grouping.warnings)
+    constant = int((design.x == design.x[0]).all(axis=0).sum())
+    blind = constant == design.x.shape[1]
+    out = ["Every tile has the same features: the encoder sees nothing here."] if blind else []
+    out += grouping.warnings
     if association is not None and association >= NOTABLE_ASSOCIATION:
         text = (
             f"Class and {batch} go together in this table (Cramér's V {association:.2f}): the classifier "
@@ -84,15 +87,16 @@ def build_warnings(
                 "tissue."
             )
         out.append(text)
-    fewest = min(s["groups"] for s in design.support["batches"].values())
+    whole = [b for b in range(len(design.batches)) if not grouping.in_blocks[design.y == b].any()]
+    name = grouping.kind.partition(";")[0]
+    fewest = min((design.support["batches"][design.batches[b]]["groups"] for b in whole), default=FEW_GROUPS)
+    if fewest < FEW_GROUPS:
+        out.append(
+            f"Only {fewest} {name}s in a {batch}: few, so differences between {name}s can pass for "
+            f"the {batch} and the "
+            f"interval is a rough one."
+        )
     if not grouping.in_blocks.any():
-        name = grouping.kind
-        if fewest < FEW_GROUPS:
-            out.append(
-                f"Only {fewest} {name}s in a {batch}: few, so differences between {name}s can pass for "
-                f"the {batch} and the "
-                f"interval is a rough one."
-            )
         if relabellings is not None and relabellings < permutations:
             out.append(
                 f"Other ways to share out the {batch} among the {name}s: only {relabellings}, so the "
@@ -103,13 +107,10 @@ def build_warnings(
             "The permutations exchange pieces of slides: a small p says that the slides differ, not why "
             "they differ."
         )
-    constant = int((design.x == design.x[0]).all(axis=0).sum())
-    if constant:
+    if constant and not blind:
         out.append(
             f"{constant} of {design.x.shape[1]} features are the same in every tile and count for nothing."
         )
-    if constant == design.x.shape[1]:
-        out.append("Every tile has the same features: the encoder sees nothing here.")
     if abs(slide_even - value) > UNEVEN:
         out.append(
             f"Slides with many tiles weigh in the balanced accuracy: with every slide counted the same it is "
@@ -121,7 +122,7 @@ def build_warnings(
             "read the confidence of single tiles as an order, not as a probability."
         )
     out += notes + design.notes
-    if association is None and constant != design.x.shape[1]:
+    if association is None and not blind:
         out.append(
             f"No tile has a class, so how far the tissue itself differs between one {batch} and the next is "
             "not known: differing tissue is recognised as well."

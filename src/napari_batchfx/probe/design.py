@@ -56,6 +56,8 @@ def read_design(table: AnnData, batch: str, group: str, n_splits: int, seed: int
         One sentence that says what is missing.
     """
     codes, names = category_codes(table, batch)
+    if not table.n_obs:
+        raise ProbeError("There are no tiles to tell apart: encode slides first.")
     if not names:
         raise ProbeError(f"No slide has a {batch} yet: give each slide a {batch} in the Slides dock.")
     x = feature_matrix(table)
@@ -79,8 +81,10 @@ def read_design(table: AnnData, batch: str, group: str, n_splits: int, seed: int
     enough = np.flatnonzero(counts >= min_tiles)
     few = [f"{names[b]} ({counts[b]})" for b in np.flatnonzero(counts < min_tiles)]
     if len(enough) < 2:
+        lost = left_out["missing features"]
+        why = f" ({lost:,} have missing features)" if lost else ""
         raise ProbeError(
-            f"Too few tiles to tell the {batch} apart: {', '.join(few)}; encode at least {min_tiles} "
+            f"Too few tiles to tell the {batch} apart: {', '.join(few)}{why}; encode at least {min_tiles} "
             "tiles of each of two."
         )
     if few:
@@ -109,6 +113,13 @@ def read_design(table: AnnData, batch: str, group: str, n_splits: int, seed: int
         grouping = make_grouping(y, candidates, slide, yx, batches, batch, n_splits, seed)
     except ValueError as error:
         raise ProbeError(str(error)) from error
+    if grouping.kind == "slide" and group != "slide" and not any(name == group for name, _ in candidates):
+        notes.append(
+            f"The {batch} can't be held out and recognised at once: slides were held out."
+            if group == batch
+            else f"No tile has a {group}, so slides were held out: slides of one {group} may be in training "
+            f"and in test, which makes the {batch} look easier to recognise than it is."
+        )
     per_batch: dict[str, dict[str, int]] = {}
     for b, name in enumerate(batches):
         mine = y == b

@@ -43,7 +43,7 @@ def test_a_shift_between_two_made_sites_lowers_robustness_and_leaves_biology(uni
     values, kept = [], []
     for shift in (0.0, 0.5, 2.0):
         table = table_of(x + shift * site[:, None] * direction, label, site, np.arange(180))
-        found = robustness_index(table, k=9, n_bootstrap=0)
+        found = robustness_index(table, k=9, interval=False)
         values.append(found.value)
         kept.append(found.retention.value)
     assert values[0] > 0.9
@@ -62,7 +62,7 @@ def test_three_scanners_by_colour_alone(real_data):
     tiles = np.stack([np.asarray(Image.open(folder / name).convert("RGB")) for name in rows["file"]])
     x = encoders.load("colour-statistics").embed(tiles)
     table = table_of(x, rows["label"], rows["scanner"], rows["patient"])
-    found = measure(table, k=11, n_bootstrap=200)
+    found = measure(table, k=11)
     assert found["robustness_index"].value < 0.15
     assert found["croma"].value < -0.5
     assert found["ilisi"].value < 0.05

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_batchfx.errors import ProbeError
-from napari_batchfx.probe.metrics import candidate_ks, cramers_v, croma, robustness_index
+from napari_batchfx.probe.metrics import candidate_ks, cramers_v, croma, mari, robustness_index
 
 from .made import codes, distances, lists, made_table, table_of
 
@@ -174,7 +174,7 @@ def test_row_order_rotation_scale_and_names_do_not_matter(seed, scale):
     other = table[order].copy()
     other.X = (np.asarray(other.X) @ turn * scale * lengths).astype(np.float32)
     other.obs["site"] = "site " + other.obs["site"].astype(str)
-    a, b = robustness_index(table, k=5, n_bootstrap=0), robustness_index(other, k=5, n_bootstrap=0)
+    a, b = robustness_index(table, k=5, interval=False), robustness_index(other, k=5, interval=False)
     assert b.value == a.value
     np.testing.assert_array_equal(b.per_tile, a.per_tile[order])
 
@@ -265,6 +265,21 @@ def test_k_too_large_and_columns_that_are_not_there():
     table.X[:] = np.nan
     with pytest.raises(ProbeError, match="No tile has finite features"):
         robustness_index(table)
+
+
+def test_a_group_that_is_all_of_a_batch_leaves_no_neighbour_of_it():
+    """One slide a site: OS can't occur, and an index of 1 would be made by the design alone."""
+    table = made_table(n=240, slides=3, biology=0)
+    for found in (robustness_index(table, k=3), mari(table, k=3), croma(table)):
+        assert np.isnan(found.value)
+    assert "Every site has one slide only" in robustness_index(table, k=3).reason
+    twice = robustness_index(made_table(n=240), batch="slide", k=3)
+    assert "The slide is batch and group at once" in twice.reason
+    some = made_table(n=240, slides=12)
+    some = some[(codes(some, "site") != 0) | (some.obs["slide"] == "0").to_numpy()].copy()
+    said = " ".join(robustness_index(some, k=3).warnings)
+    assert "Only 1 slide of site 0" in said
+    assert "no neighbour of their own site, which raises the index" in said
 
 
 def test_k_beyond_the_smallest_cell_is_said():

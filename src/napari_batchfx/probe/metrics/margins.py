@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_batchfx import jobs
 from napari_batchfx.errors import ProbeError
 from napari_batchfx.jobs import Job
-from napari_batchfx.probe.metrics.bootstrap import median_interval, ratio_interval
+from napari_batchfx.probe.metrics.jackknife import MOST, Blocks, jackknife_interval, without_each
 from napari_batchfx.probe.metrics.result import MetricResult, undefined
 from napari_batchfx.probe.metrics.tiles import Group, Tiles, read_tiles
 from napari_batchfx.probe.metrics.typed import TypedNeighbours, most_k, typed_job, vote_accuracy
@@ -32,7 +32,7 @@ def croma(
     m: int = 5,
     *,
     tail: float = 0.1,
-    n_bootstrap: int = 1000,
+    interval: bool = True,
     seed: int = 0,
     device: str = "auto",
 ) -> MetricResult:
@@ -54,8 +54,11 @@ def croma(
         Tiles of each kind that are averaged.
     tail : float
         Share of the worst tiles that the tail describes.
-    n_bootstrap, seed : int
-        Of the interval of the median, over draws of groups.
+    interval : bool
+        Whether to work out the 95 % interval of the median: from leaving each group out, as tiles and as
+        neighbours.
+    seed : int
+        Of the deal where more than 200 groups are left out several at a time.
     device : str
         See :func:`napari_batchfx.probe.neighbours.nearest`.
 
@@ -86,7 +89,7 @@ def croma(
     True
     """
     return jobs.run(
-        croma_job(table, label, batch, group, m, tail=tail, n_bootstrap=n_bootstrap, seed=seed, device=device)
+        croma_job(table, label, batch, group, m, tail=tail, interval=interval, seed=seed, device=device)
     )
 
 
@@ -98,7 +101,7 @@ def croma_job(
     m: int = 5,
     *,
     tail: float = 0.1,
-    n_bootstrap: int = 1000,
+    interval: bool = True,
     seed: int = 0,
     device: str = "auto",
 ) -> Job[MetricResult]:
@@ -108,23 +111,26 @@ def croma_job(
         raise ProbeError(f"m is {m}, and there are {len(tiles.rows):,} tiles; take between 1 and 50.")
     if reason := tiles.trouble():
         return undefined(reason, tiles.support)
-    found = yield from typed_job(tiles, min(_RETENTION_K, most_k(tiles)), m, device)
-    return margins_from(tiles, found, tail, n_bootstrap, seed)
+    found = yield from typed_job(tiles, min(_RETENTION_K, most_k(tiles)), spare(tiles, m), device)
+    return margins_from(tiles, found, m, tail, interval, seed)
+
+
+def spare(tiles: Tiles, m: int) -> int:
+    """Neighbours to look for: others step in for those of a group that is left out."""
+    return min(2 * m, len(tiles.rows) - 1)
 
 
 def margins_from(
-    tiles: Tiles, found: TypedNeighbours, tail: float, n_bootstrap: int, seed: int
+    tiles: Tiles, found: TypedNeighbours, m: int, tail: float, interval: bool, seed: int
 ) -> MetricResult:
-    """CRoMa from the lists of a search."""
+    """CRoMa from the lists of a search, which may be longer than ``m``."""
     assert found.so is not None
     assert found.os is not None
-    m = found.so.k
-    complete = (found.so.filled == m) & (found.os.filled == m)
+    complete = (found.so.filled >= m) & (found.os.filled >= m)
     so, os = np.full(len(complete), np.nan), np.full(len(complete), np.nan)
-    so[complete] = found.so.distance[complete].mean(axis=1)
-    os[complete] = found.os.distance[complete].mean(axis=1)
-    with np.errstate(invalid="ignore"):
-        margin = np.where(so + os > 0, (os - so) / (os + so), np.nan)
+    so[complete] = found.so.distance[complete, :m].mean(axis=1)
+    os[complete] = found.os.distance[complete, :m].mean(axis=1)
+    margin = _margin(so, os)
     defined = margin[np.isfinite(margin)]
     support = tiles.support | {"m": m, "scored": len(defined) / len(margin)}
     retention = retention_from(tiles, found.every)
@@ -139,7 +145,7 @@ def margins_from(
         return undefined(reason, support, retention)
     worst = defined[defined <= np.percentile(defined, 100 * tail)]
     support |= {"fragile": float((defined <= 0).mean()), "tail_mean": float(worst.mean()), "tail": tail}
-    support["interval"] = f"95 %, draws of {tiles.group_column}s with the neighbours kept"
+    support["interval"] = f"95 %, each {tiles.group_column} left out, as tiles and as neighbours"
     warnings = list(tiles.notes)
     if len(defined) < len(margin):
         short, alike = int((~complete).sum()), int((complete & np.isnan(margin)).sum())
@@ -150,10 +156,57 @@ def margins_from(
         float(np.median(defined)),
         support,
         warnings + tiles.traps(),
-        median_interval(margin, tiles.group, tiles.batch, n_bootstrap, seed),
+        _median_interval(margin, tiles, found, m, seed) if interval else None,
         tiles.spread(margin),
         retention=retention,
     )
+
+
+def _margin(so: NDArray[np.float64], os: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(so + os > 0, (os - so) / (os + so), np.nan)
+
+
+def _median_interval(
+    margin: NDArray[np.float64], tiles: Tiles, found: TypedNeighbours, m: int, seed: int
+) -> tuple[float, float] | None:
+    """Medians without each block: its tiles don't count, and others step in for it as neighbours."""
+    assert found.so is not None
+    assert found.os is not None
+    rows = np.flatnonzero(np.isfinite(margin))
+    # a median moves in steps: blocks of fewer than sqrt(n) tiles see the steps
+    most = min(MOST, max(20, int(len(rows) ** 0.5)))
+    blocks = Blocks.deal(tiles.group, tiles.batch, seed, most)
+    lists = []
+    for near in (found.so, found.os):
+        index = near.index[rows]
+        lists.append((np.where(index >= 0, blocks.of[index], -1), near.distance[rows]))
+    medians = np.full(len(blocks), np.nan)
+    for block in range(len(blocks)):
+        some = blocks.of[rows] != block
+        if not some.any():
+            continue
+        values = margin[rows]
+        touched = np.zeros(len(rows), dtype=bool)
+        for of, _ in lists:
+            touched |= (of[:, :m] == block).any(axis=1)
+        at = np.flatnonzero(touched & some)
+        values[at] = _margin(*(_first_mean(of[at], distance[at], block, m) for of, distance in lists))
+        values = values[some]
+        values = values[np.isfinite(values)]
+        if len(values):
+            medians[block] = np.median(values)
+    return jackknife_interval(float(np.median(margin[rows])), medians, blocks, -1.0, 1.0)
+
+
+def _first_mean(
+    of: NDArray[np.intp], distance: NDArray[np.float64], block: int, m: int
+) -> NDArray[np.float64]:
+    """Mean distance (q,) of the first m of lists (q, k) not of a block; of all there are where fewer."""
+    taken = (of != block) & (of >= 0)
+    taken &= np.cumsum(taken, axis=1) <= m
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(taken, distance, 0.0).sum(axis=1) / taken.sum(axis=1))
 
 
 def mari(
@@ -164,7 +217,7 @@ def mari(
     k: int = 11,
     *,
     tau: float | None = None,
-    n_bootstrap: int = 1000,
+    interval: bool = True,
     seed: int = 0,
     device: str = "auto",
 ) -> MetricResult:
@@ -172,7 +225,7 @@ def mari(
 
     Parameters
     ----------
-    table, label, batch, group, k, n_bootstrap, seed, device
+    table, label, batch, group, k, interval, seed, device
         As for :func:`robustness_index`.
     tau : float, optional
         Distance over which a weight falls to 1/e; the median cosine distance of the SO and OS neighbours
@@ -206,15 +259,15 @@ def mari(
         raise ProbeError("k must be 1 or more.")
     if tau is not None and tau <= 0:
         raise ProbeError("tau is a distance and must be above 0.")
-    if reason := tiles.trouble():
+    if reason := tiles.trouble() or tiles.lone():
         return undefined(reason, tiles.support)
     found = jobs.run(typed_job(tiles, k, 0, device))
     assert found.every is not None
-    return weighted_index_from(tiles, found.every, k, tau, n_bootstrap, seed)
+    return weighted_index_from(tiles, found.every, k, tau, interval, seed)
 
 
 def weighted_index_from(
-    tiles: Tiles, near: Neighbours, k: int, tau: float | None, n_bootstrap: int, seed: int
+    tiles: Tiles, near: Neighbours, k: int, tau: float | None, interval: bool, seed: int
 ) -> MetricResult:
     """MaRI from the lists of a search."""
     index, distance = near.index[:, :k], near.distance[:, :k]
@@ -231,14 +284,23 @@ def weighted_index_from(
     # where half of them are copies any scale gives the weight 1
     weight: NDArray[np.float64] = np.exp(-distance / scale) if scale > 0 else np.exp(-distance)
     part, other = (weight * so).sum(axis=1), (weight * os).sum(axis=1)
-    support |= {"tau": scale, "interval": f"95 %, draws of {tiles.group_column}s with the neighbours kept"}
+    how = f"95 %, each {tiles.group_column} left out, as tiles and as neighbours, tau as it is"
+    support |= {"tau": scale, "interval": how}
     with np.errstate(invalid="ignore", divide="ignore"):
         local = part / (part + other)
+    value = float(part.sum() / (part.sum() + other.sum()))
+    ends = None
+    if interval:
+        blocks, rows = Blocks.deal(tiles.group, tiles.batch, seed), np.arange(len(index))
+        mine = without_each(blocks.pairs(rows, index, weight * so))
+        others = without_each(blocks.pairs(rows, index, weight * os))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ends = jackknife_interval(value, mine / (mine + others), blocks)
     return MetricResult(
-        float(part.sum() / (part.sum() + other.sum())),
+        value,
         support,
         tiles.notes + tiles.traps(),
-        ratio_interval(part, part + other, tiles.group, tiles.batch, n_bootstrap, seed),
+        ends,
         tiles.spread(local),
         retention=retention,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_batchfx import jobs
 from napari_batchfx.errors import ProbeError
 from napari_batchfx.jobs import Job
-from napari_batchfx.probe.metrics.bootstrap import ratio_interval
+from napari_batchfx.probe.metrics.jackknife import Blocks, jackknife_interval, without_each
 from napari_batchfx.probe.metrics.result import MetricResult, undefined
 from napari_batchfx.probe.metrics.tiles import Group, Tiles, read_tiles
 from napari_batchfx.probe.metrics.typed import KINDS, kind_counts, most_k, typed_job, vote_accuracy
@@ -56,7 +56,7 @@ def robustness_index(
     k_max: int = 61,
     pairs: bool = False,
     balance: bool = False,
-    n_bootstrap: int = 1000,
+    interval: bool = True,
     seed: int = 0,
     device: str = "auto",
 ) -> MetricResult:
@@ -85,8 +85,10 @@ def robustness_index(
         TCGA.
     balance : bool
         Draw equally many tiles of every class in every batch first.
-    n_bootstrap, seed : int
-        Of the interval, over draws of groups with the neighbours kept, and of ``balance``.
+    interval : bool
+        Whether to work out the 95 % interval: from leaving each group out, as tiles and as neighbours.
+    seed : int
+        Of ``balance``, and of the deal where more than 200 groups are left out several at a time.
     device : str
         See :func:`napari_batchfx.probe.neighbours.nearest`.
 
@@ -130,7 +132,7 @@ def robustness_index(
             k_max=k_max,
             pairs=pairs,
             balance=balance,
-            n_bootstrap=n_bootstrap,
+            interval=interval,
             seed=seed,
             device=device,
         )
@@ -147,13 +149,13 @@ def robustness_index_job(
     k_max: int = 61,
     pairs: bool = False,
     balance: bool = False,
-    n_bootstrap: int = 1000,
+    interval: bool = True,
     seed: int = 0,
     device: str = "auto",
 ) -> Job[MetricResult]:
     """:func:`robustness_index` as a job."""
     tiles = read_tiles(table, label, batch, group)
-    if reason := tiles.trouble():
+    if reason := tiles.trouble() or tiles.lone():
         return undefined(reason, tiles.support)
     whole = tiles
     if balance:
@@ -165,12 +167,13 @@ def robustness_index_job(
         )
     parts = [tiles.only(rows) if pairs else tiles for rows in problems]
     ks = choose_ks(parts, k, k_max)
-    total = Counted.empty(len(tiles.rows), ks)
+    blocks = Blocks.deal(tiles.group, tiles.batch, seed) if interval else None
+    total = Counted.empty(len(tiles.rows), ks, blocks)
     for rows, part in zip(problems, parts, strict=True):
         found = yield from typed_job(part, max(ks), 0, device)
         assert found.every is not None
         total.add(rows, part, found.every)
-    result = index_from(tiles, total, n_bootstrap, seed, "pairs" if pairs else "")
+    result = index_from(tiles, total, "pairs" if pairs else "")
     if balance and len(tiles.rows) < len(whole.rows):
         result.warnings.append(
             f"{len(tiles.rows):,} of {len(whole.rows):,} tiles were drawn, equally many of every class and "
@@ -182,22 +185,47 @@ def robustness_index_job(
 class Counted:
     """Counts of neighbours by kind at each k, and the accuracies of the vote, summed over sub-problems."""
 
-    def __init__(self, kinds: dict[str, NDArray[np.int32]], ks: list[int]) -> None:
-        self.kinds, self.ks = kinds, ks
+    def __init__(self, kinds: dict[str, NDArray[np.int32]], ks: list[int], blocks: Blocks | None) -> None:
+        self.kinds, self.ks, self.blocks = kinds, ks, blocks
+        b = 0 if blocks is None else len(blocks)
+        self.pairs = np.zeros((2, len(ks), b, b))
         self.accuracies: list[dict[int, float]] = []
         self.cells: list[int] = []
 
     @classmethod
-    def empty(cls, n: int, ks: list[int]) -> Counted:
-        """No counts yet, for n tiles."""
-        return cls({kind: np.zeros((n, len(ks)), dtype=np.int32) for kind in KINDS}, ks)
+    def empty(cls, n: int, ks: list[int], blocks: Blocks | None = None) -> Counted:
+        """No counts yet, for n tiles; with ``blocks`` also of who is whose neighbour, for an interval."""
+        return cls({kind: np.zeros((n, len(ks)), dtype=np.int32) for kind in KINDS}, ks, blocks)
 
     def add(self, rows: NDArray[np.intp], part: Tiles, near: Neighbours) -> None:
         """Count the lists of some of the tiles."""
         for kind, counts in kind_counts(part, near, self.ks).items():
             self.kinds[kind][rows] += counts
+        if self.blocks is not None:
+            self._count_pairs(self.blocks, rows, part, near)
         self.accuracies.append(vote_accuracy(part, near, self.ks))
         self.cells.append(int(part.counts[part.counts > 0].min()))
+
+    def _count_pairs(self, blocks: Blocks, rows: NDArray[np.intp], part: Tiles, near: Neighbours) -> None:
+        """SO and OS by the block of the tile and of its neighbour, at each k."""
+        done = 0
+        sums = np.zeros(self.pairs.shape[:1] + self.pairs.shape[2:])
+        for at, k in enumerate(self.ks):
+            index = near.index[:, done:k]
+            label = part.label[index] == part.label[:, None]
+            batch = part.batch[index] == part.batch[:, None]
+            for i, kind in enumerate((label & ~batch, ~label & batch)):
+                sums[i] += blocks.pairs(rows, rows[index], kind & (index >= 0))
+            self.pairs[:, at] += sums
+            done = k
+
+    def interval(self, at: int, value: float) -> tuple[float, float] | None:
+        """Of the index at the k in place ``at``."""
+        if self.blocks is None:
+            return None
+        so, os = without_each(self.pairs[:, at])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return jackknife_interval(value, so / (so + os), self.blocks)
 
     @property
     def accuracy(self) -> dict[int, float]:
@@ -217,7 +245,7 @@ def choose_ks(parts: Sequence[Tiles], k: int | Sequence[int] | None, k_max: int)
     return ks
 
 
-def index_from(tiles: Tiles, counted: Counted, n_bootstrap: int, seed: int, how: str = "") -> MetricResult:
+def index_from(tiles: Tiles, counted: Counted, how: str = "") -> MetricResult:
     """The index at the k with the best balanced accuracy of the class, from counted neighbours."""
     so, os = counted.kinds["SO"], counted.kinds["OS"]
     accuracy = counted.accuracy
@@ -245,10 +273,8 @@ def index_from(tiles: Tiles, counted: Counted, n_bootstrap: int, seed: int, how:
         totals_so, totals_os = so.sum(axis=0, dtype=np.int64), os.sum(axis=0, dtype=np.int64)
         curve = dict(zip(counted.ks, (totals_so / (totals_so + totals_os)).tolist(), strict=True))
         local = so[:, at] / (so[:, at] + os[:, at])
-    interval = ratio_interval(
-        so[:, at] * 1.0, (so[:, at] + os[:, at]) * 1.0, tiles.group, tiles.batch, n_bootstrap, seed
-    )
-    support["interval"] = f"95 %, draws of {tiles.group_column}s with the neighbours kept"
+    interval = counted.interval(at, curve[best])
+    support["interval"] = f"95 %, each {tiles.group_column} left out, as tiles and as neighbours"
     warnings = list(tiles.notes)
     if best >= min(counted.cells):
         warnings.append(

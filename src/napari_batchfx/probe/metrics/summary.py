@@ -13,14 +13,15 @@ from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.probe.metrics.clustering import clustering_score_job
 from napari_batchfx.probe.metrics.components import pcr
 from napari_batchfx.probe.metrics.cramers_v import cramers_v
+from napari_batchfx.probe.metrics.jackknife import Blocks
 from napari_batchfx.probe.metrics.lisi import lisi_from, neighbourhood
-from napari_batchfx.probe.metrics.margins import margins_from, weighted_index_from
+from napari_batchfx.probe.metrics.margins import margins_from, spare, weighted_index_from
 from napari_batchfx.probe.metrics.mixing import batch_asw, connectivity_from, kbet
 from napari_batchfx.probe.metrics.result import MetricResult, undefined
 from napari_batchfx.probe.metrics.retention import retention_beside
 from napari_batchfx.probe.metrics.robustness_index import Counted, choose_ks, index_from
 from napari_batchfx.probe.metrics.tiles import Group, Tiles, read_tiles
-from napari_batchfx.probe.metrics.typed import most_k, typed_job
+from napari_batchfx.probe.metrics.typed import typed_job
 from napari_batchfx.probe.neighbours import Wanted, nearest_job
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def measure(
     m: int = 5,
     perplexity: float = 30,
     slow: bool = False,
-    n_bootstrap: int = 1000,
+    interval: bool = True,
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, MetricResult]:
@@ -58,7 +59,7 @@ def measure(
         Of the robustness index, CRoMa and LISI.
     slow : bool
         The clustering score too: minutes.
-    n_bootstrap, seed, device
+    interval, seed, device
         As for :func:`robustness_index`.
 
     Returns
@@ -94,7 +95,7 @@ def measure(
             m=m,
             perplexity=perplexity,
             slow=slow,
-            n_bootstrap=n_bootstrap,
+            interval=interval,
             seed=seed,
             device=device,
         )
@@ -112,18 +113,18 @@ def measure_job(
     m: int = 5,
     perplexity: float = 30,
     slow: bool = False,
-    n_bootstrap: int = 1000,
+    interval: bool = True,
     seed: int = 0,
     device: str = "auto",
 ) -> Job[dict[str, MetricResult]]:
     """:func:`measure` as a job."""
     plain = read_tiles(table, label, batch, None, unit_length=False)
-    retention, minded = retention_beside(table, label, group, n_bootstrap)
+    retention, minded = retention_beside(table, label, group, 1000 if interval else 0)
     yield Progress(1, 0, "telling classes apart")
     out: dict[str, MetricResult] = {}
     if label is not None:
         tiles = read_tiles(table, label, batch, group)
-        out |= yield from _typed_metrics(tiles, k, k_max, m, n_bootstrap, seed, device)
+        out |= yield from _typed_metrics(tiles, k, k_max, m, interval, seed, device)
     out |= yield from _mixing_metrics(plain, perplexity, retention, minded, device)
 
     def beside(found: MetricResult) -> MetricResult:
@@ -155,28 +156,26 @@ def _typed_metrics(
     k: int | Sequence[int] | None,
     k_max: int,
     m: int,
-    n_bootstrap: int,
+    interval: bool,
     seed: int,
     device: str,
 ) -> Job[dict[str, MetricResult]]:
     """Robustness index, CRoMa and MaRI out of one search."""
-    if reason := tiles.trouble():
+    if reason := tiles.trouble() or tiles.lone():
         return {name: undefined(reason, tiles.support) for name in ("robustness_index", "croma", "mari")}
     if not 1 <= m < len(tiles.rows):
         raise ProbeError(f"m is {m}, and there are {len(tiles.rows):,} tiles; take between 1 and 50.")
-    if most_k(tiles) < 1:
-        reason = f"All tiles are of one {tiles.group_column}: no tile has neighbours elsewhere."
-        return {name: undefined(reason, tiles.support) for name in ("robustness_index", "croma", "mari")}
     ks = choose_ks([tiles], k, k_max)
-    found = yield from typed_job(tiles, max(ks), m, device)
+    found = yield from typed_job(tiles, max(ks), spare(tiles, m), device)
     assert found.every is not None
-    counted = Counted.empty(len(tiles.rows), ks)
+    blocks = Blocks.deal(tiles.group, tiles.batch, seed) if interval else None
+    counted = Counted.empty(len(tiles.rows), ks, blocks)
     counted.add(np.arange(len(tiles.rows)), tiles, found.every)
-    index = index_from(tiles, counted, n_bootstrap, seed)
+    index = index_from(tiles, counted)
     return {
         "robustness_index": index,
-        "croma": margins_from(tiles, found, 0.1, n_bootstrap, seed),
-        "mari": weighted_index_from(tiles, found.every, index.support["k"], None, n_bootstrap, seed),
+        "croma": margins_from(tiles, found, m, 0.1, interval, seed),
+        "mari": weighted_index_from(tiles, found.every, index.support["k"], None, interval, seed),
     }
 
 

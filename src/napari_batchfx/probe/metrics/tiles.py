@@ -119,6 +119,26 @@ class Tiles:
             )
         return ""
 
+    def lone(self) -> str:
+        """Why no neighbour can be of a tile's own batch: its group is left out, and is all of it."""
+        batch, group = self.batch_column, self.group_column
+        if len(np.unique(self.group)) == 1:
+            return f"All tiles are of one {group}: no tile has neighbours elsewhere."
+        if group == batch:
+            return (
+                f"The {batch} is batch and group at once: a tile's own {group} is left out, so no neighbour "
+                "can be of its batch; choose another group."
+            )
+        if group == "tile" or max(self._groups()) > 1:
+            return ""
+        return (
+            f"Every {batch} has one {group} only, and a tile's own {group} is left out: no neighbour can be "
+            f"of its {batch}; add {group}s."
+        )
+
+    def _groups(self) -> list[int]:
+        return [len(np.unique(self.group[self.batch == b])) for b in range(len(self.batches))]
+
     def _tie(self) -> str:
         there = self.counts > 0
         if not (there.sum(axis=1) > 1).any():
@@ -146,13 +166,18 @@ class Tiles:
                 f"Class and {self.batch_column} go together (Cramér's V {v:.2f}): part of what looks like "
                 "biology may be the batch, and the other way round."
             )
-        groups = [len(np.unique(self.group[self.batch == b])) for b in range(len(self.batches))]
+        groups = self._groups()
         if min(groups) < _FEW_GROUPS and self.group_column != "tile":
             fewest = self.batches[int(np.argmin(groups))]
             out.append(
                 f"Only {min(groups)} {self.group_column}{'' if min(groups) == 1 else 's'} of "
                 f"{self.batch_column} {fewest}: differences between {self.group_column}s pass for the "
                 f"{self.batch_column}, and the interval is rough."
+                + (
+                    f" Its tiles have no neighbour of their own {self.batch_column}, which raises the index."
+                    if min(groups) == 1
+                    else ""
+                )
             )
         return out
 
