@@ -20,6 +20,7 @@ def test_the_published_camelyon_design_is_even_and_untied(real_data):
     table = table_of(x, label, site, rows["slide_id"])
     assert cramers_v(table, "label", "site").value == 0
     assert set(np.bincount(codes(table, "label") * 2 + codes(table, "site"))) == {1000}
+    assert set(rows.groupby("subset")["slide_id"].nunique()) == {17}  # slides a cell, as published
     found = robustness_index(table, k=11)  # the k of the leaderboard
     assert found.support["tiles"] == 4000
     assert found.support["batches"] == found.support["classes"] == 2
