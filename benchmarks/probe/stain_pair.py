@@ -21,7 +21,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=3)
     with tempfile.TemporaryDirectory() as folder:
-        slides = run(samples.demo_pair(folder, seed=parser.parse_args().seed))
+        slides = run(samples.demo_pair(folder, seed=parser.parse_args().seed, size_um=1500.0))
         with Study.create(Path(folder) / "pair") as study:
             study.settings.encode.size_px, study.settings.encode.mpp = 112, 0.5
             for slide in slides:

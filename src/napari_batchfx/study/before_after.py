@@ -239,11 +239,11 @@ def _biology(
     unit = "slide" if has_values(before, "slide") else group
     try:
         first = yield from robustness_index_job(
-            before, label, batch, unit, n_bootstrap=n_bootstrap, seed=seed
+            before, label, batch, unit, interval=n_bootstrap > 0, seed=seed
         )
         k = first.support.get("k")
         second = yield from robustness_index_job(
-            after, label, batch, unit, k, n_bootstrap=n_bootstrap, seed=seed
+            after, label, batch, unit, k, interval=n_bootstrap > 0, seed=seed
         )
         robustness = _measure("robustness index", first, second)
     except ProbeError as error:

@@ -71,7 +71,8 @@ class Blocks:
         """Sum ``amount`` (q, k) by the block of the row and the block of its neighbour ``index`` (q, k)."""
         b = len(self)
         cell = self.of[rows][:, None] * b + self.of[index]
-        return np.bincount(cell.ravel(), np.asarray(amount, dtype=np.float64).ravel(), b * b).reshape(b, b)
+        sums = np.bincount(cell.ravel(), np.asarray(amount, dtype=np.float64).ravel(), b * b)
+        return np.asarray(sums, dtype=np.float64).reshape(b, b)
 
 
 def without_each(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
