@@ -33,7 +33,7 @@ from napari_batchfx import encoders, stain  # noqa: E402
 from napari_batchfx.probe import metrics, site_probe  # noqa: E402
 
 SIX = "six numbers"  # mean and deviation of red, green and blue
-OFFLINE = (SIX, "colour-statistics", "batchfx-mini", "resnet18?pretrained=false")
+OFFLINE = (SIX, "colour-statistics", "batchfx-mini", "mobilenetv4_conv_small?pretrained=false")
 NORMALISERS = {"raw": None, "Reinhard": stain.ReinhardNormalizer, "Macenko": stain.MacenkoNormalizer}
 K = 11
 BEGIN, END = "<!-- encoder table: begin -->", "<!-- encoder table: end -->"
@@ -152,13 +152,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(data))
     parser.add_argument("--encoders", nargs="+", default=OFFLINE)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "batchfx-encoder-table")
+    parser.add_argument("--stains", nargs="+", default=list(NORMALISERS), choices=list(NORMALISERS))
     parser.add_argument("--permutations", type=int, default=19)
     parser.add_argument("--json", type=Path, help="write every number, warnings too")
     parser.add_argument("--write", type=Path, help="put the table into this page")
     chosen = parser.parse_args()
     chosen.cache.mkdir(parents=True, exist_ok=True)
     tiles = mitoses(chosen.data)
-    looks = {method: normalised(tiles, method) for method in NORMALISERS}
+    looks = {method: normalised(tiles, method) for method in chosen.stains}
     for method, (_, refused) in looks.items():
         if refused:
             print(
