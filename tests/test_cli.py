@@ -240,7 +240,7 @@ def test_a_bad_slide_among_good_ones(command, slides, tmp_path):
     bad.write_text("no slide")
     out = tmp_path / "t.h5ad"
     result = command("embed", slides[0], bad, "--out", out, "--tile-px", 64, "--tile-mpp", MPP)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "bad.svs" in result.stderr
     assert "1 of 2 slides failed" in result.stderr
     assert out.exists()
@@ -520,7 +520,7 @@ def test_add_makes_a_study_and_takes_a_pixel_size(command, slides, tmp_path):
     Image.new("RGB", (300, 300), (200, 120, 180)).save(tmp_path / "p.png")
     study = tmp_path / "new.batchfx"
     first = command("add", study, slides[0], tmp_path / "p.png", tmp_path / "missing.svs")
-    assert first.exit_code == 1
+    assert first.exit_code == 3
     assert first.stdout == "A: added\np: added\n"
     assert "missing.svs: there is no such file" in first.stderr
     assert "1 of 3 slides failed; the others are done." in first.stderr

@@ -60,10 +60,10 @@ def test_saving_twice_writes_the_same_bytes(slides, tmp_path):
         study.add_slide(slides["A-1"])
         study.save()
         first = (study.folder / "study.json").read_bytes()
-        with Study.open(study.folder) as again:
-            again.save()
+    with Study.open(study.folder) as again:
+        again.save()
         assert (study.folder / "study.json").read_bytes() == first
-        assert not list(study.folder.glob(".*"))
+        assert not list(study.folder.glob(".*.part"))
 
 
 def test_a_folder_that_moves_with_its_slides_still_opens(slides, tmp_path):

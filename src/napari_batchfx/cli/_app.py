@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from napari_batchfx.study import Study
 
 __all__ = [
+    "BUSY",
     "OK",
+    "PARTIAL",
     "PROBLEM",
     "STOPPED",
     "app",
@@ -39,7 +41,8 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OK, PROBLEM, STOPPED = 0, 1, 130
+#: Exit codes; docs/commands.md says what they mean. 2 is typer's: the command was not written right.
+OK, PROBLEM, PARTIAL, BUSY, STOPPED = 0, 1, 3, 4, 130
 
 app = typer.Typer(
     name="napari-batchfx",
@@ -96,7 +99,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, 
             except BatchfxError as error:
                 if _debug:
                     traceback.print_exc()
-                raise fail(" ".join(str(error).split())) from None
+                code = BUSY if type(error).__name__ == "StudyBusyError" else PROBLEM
+                raise fail(" ".join(str(error).split()), code) from None
             except OSError as error:
                 if _debug:
                     traceback.print_exc()
@@ -170,7 +174,8 @@ def finish(problems: Sequence[str], of: int) -> None:
     for problem in problems:
         note(problem)
     if problems and of > 1:
-        rest = "; the others are done" if len(problems) < of else ""
-        raise fail(f"{len(problems)} of {of} slides failed{rest}.")
+        is_partial = len(problems) < of
+        rest = "; the others are done" if is_partial else ""
+        raise fail(f"{len(problems):,} of {of:,} slides failed{rest}.", PARTIAL if is_partial else PROBLEM)
     if problems:
         raise typer.Exit(PROBLEM)

@@ -1,21 +1,27 @@
-"""``add`` slides to a study, ``run`` it and write its ``report``."""
+"""``add`` slides to a study, and write its ``report``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_batchfx.cli._app import PROBLEM, command, count, drive, finish, note, open_or_create, out, wait
+from napari_batchfx.cli._app import command, count, drive, finish, note, open_or_create, out, wait
 from napari_batchfx.cli.tissue import Icc
-from napari_batchfx.errors import BatchfxError, StudyError
+from napari_batchfx.errors import BatchfxError
+from napari_batchfx.jobs import Job, Ticker
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from napari_batchfx.study import Study
 
-__all__ = ["register"]
+__all__ = ["Added", "add_job", "is_sheet", "register"]
+
+#: More slides than these are counted, not named.
+_LISTED = 40
 
 StudyPath = Annotated[Path, typer.Argument(help="A study (.batchfx).")]
 
@@ -24,82 +30,36 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
 
     @command(app)
-    def run(
-        study: StudyPath,
-        report: Annotated[Path | None, typer.Option(help="Also write the report (.html).")] = None,
-        identifiers: Annotated[
-            bool, typer.Option("--identifiers", help="Names of slides and patients in the report.")
-        ] = False,
-    ) -> None:
-        """Compute everything a study is set up for, as the viewer does: encode, probe, adapt."""
-        from napari_batchfx.study import Study
-
-        console = out()
-        with Study.open(study) as work:
-            problems = [str(problem) for problem in work.problems]
-            done = drive(work.run_job())
-            problems += [str(problem) for problem in done.problems]
-            console.print(
-                f"encoded: {count(done.encode.tiles, 'tile')} ({done.encode.kept:,} there already"
-                f"{f', {done.encode.damaged:,} damaged and left out' if done.encode.damaged else ''}), "
-                f"{count(len(done.encode.slides), 'slide')}",
-                markup=False,
-            )
-            for said in done.encode.damage_said():
-                console.print(said, markup=False)
-            if done.probe is not None:
-                console.print(f"probe: {done.probe.result.verdict}", markup=False)
-                _mind(console, done.probe.result.warnings)
-            if done.adapt is not None:
-                console.print(f"adapt: {done.adapt.sentence}", markup=False)
-                console.print(f"controls: {done.adapt.numbers['diagnostics']['verdict']}", markup=False)
-                _mind(console, done.adapt.warnings)
-            for what in done.skipped:
-                console.print(f"left out: {what}", markup=False)
-            _mind(console, work.encoder().warnings)
-            # After the results: what was computed is said even where it can't be kept.
-            try:
-                work.save()
-            except StudyError as error:
-                problems.append(str(error))
-            if report is not None:
-                console.print(f"report: {work.report(report, with_identifiers=identifiers)}", markup=False)
-            problems += [str(problem) for problem in work.problems]
-        for problem in dict.fromkeys(problems):
-            note(problem)
-        if problems:
-            raise typer.Exit(PROBLEM)
-
-    @command(app)
     def add(
         study: Annotated[Path, typer.Argument(help="A study (.batchfx); made where there is none.")],
-        slides: Annotated[list[Path], typer.Argument(help="Slide files.")],
+        slides: Annotated[
+            list[Path],
+            typer.Argument(help="Slide files, or a CSV: path, patient, site, scanner, stain, label, ..."),
+        ],
         mpp: Annotated[
             float | None, typer.Option(help="Micrometres a pixel, where the files have none.", min=0.001)
         ] = None,
         icc: Icc = None,
+        as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     ) -> None:
         """Add slides to a study; one that it knows and whose file has moved is found again."""
-        problems = []
+        from napari_batchfx.study.autosave import autosaving
+
         with open_or_create(study) as work:
-            for path in slides:
-                known = {entry.fingerprint: entry.path for entry in work.slides}
-                try:
-                    entry = work.add_slide(path, mpp=mpp, icc=icc or "off")
-                    if mpp is not None and entry.mpp_given != (mpp, mpp):
-                        work.update_slide(entry, mpp=mpp)
-                    if icc is not None and entry.icc != icc:
-                        work.update_slide(entry, icc=icc)
-                except BatchfxError as error:
-                    problems.append(str(error))
-                    continue
-                before = known.get(entry.fingerprint)
-                what = (
-                    "added" if before is None else "there already" if before == entry.path else "found again"
-                )
-                out().print(f"{entry.name}: {what}", markup=False)
+            work.claim()
+            found = drive(autosaving(work, add_job(work, slides, mpp=mpp, icc=icc)))
             work.save()
-        finish(problems, len(slides))
+        if as_json:
+            said = {"slides": found.said, "problems": found.problems}
+            print(json.dumps(said, ensure_ascii=False, indent=2))
+        elif len(found.said) <= _LISTED:
+            for name, what in found.said.items():
+                out().print(f"{name}: {what}", markup=False)
+        else:
+            for what in dict.fromkeys(found.said.values()):
+                n = sum(one == what for one in found.said.values())
+                out().print(f"{count(n, 'slide')}: {what}", markup=False)
+        finish(found.problems, len(found.said) + len(found.problems))
 
     @command(app)
     def report(
@@ -124,6 +84,44 @@ def register(app: typer.Typer) -> None:
         out().print(str(written), markup=False)
 
 
-def _mind(console: Console, warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        console.print(f"  Mind: {warning}", markup=False)
+@dataclass
+class Added:
+    """What became of files that were added."""
+
+    said: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def add_job(study: Study, paths: Sequence[Path], *, mpp: float | None, icc: str | None) -> Job[Added]:
+    """Add slide files, and those that CSV files list; each that can't be added is a sentence."""
+    from napari_batchfx.study import add_sheet_job
+
+    found = Added()
+    ticker = Ticker(len(paths), "adding slides", "slides")
+    for path in paths:
+        try:
+            if is_sheet(path):
+                rows = yield from add_sheet_job(study, path, icc=icc or "off")
+                found.said |= dict.fromkeys(rows.added, "added") | dict.fromkeys(rows.known, "there already")
+                found.problems += [f"{path.name}, {problem}" for problem in rows.problems]
+            else:
+                known = {entry.fingerprint: entry.path for entry in study.slides}
+                entry = study.add_slide(path, mpp=mpp, icc=icc or "off")
+                if mpp is not None and entry.mpp_given != (mpp, mpp):
+                    study.update_slide(entry, mpp=mpp)
+                if icc is not None and entry.icc != icc:
+                    study.update_slide(entry, icc=icc)
+                before = known.get(entry.fingerprint)
+                found.said[entry.name] = (
+                    "added" if before is None else "there already" if before == entry.path else "found again"
+                )
+                study.tidy(entry)
+        except BatchfxError as error:
+            found.problems.append(str(error))
+        yield ticker.tick()
+    return found
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether a path is a list of slides and no slide."""
+    return path.suffix.lower() in (".csv", ".tsv")

@@ -146,6 +146,13 @@ class FeatureStore:
             lambda: self._prepare(slide),
         )
 
+    def put_away(self, fingerprint: str) -> None:
+        """Let go of what is in memory of a slide on disk; it is read again when it is asked for."""
+        if self.path is not None:
+            with self._lock:
+                for name in [name for name in self._open if name.startswith(f"{fingerprint}/")]:
+                    del self._open[name]
+
     @property
     def _shown(self) -> str:
         return self.path.name if self.path is not None else "features in memory"

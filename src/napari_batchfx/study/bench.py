@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -10,8 +11,9 @@ from napari_batchfx.study import files
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.instruments import Instruments
 from napari_batchfx.study.results import Results
+from napari_batchfx.study.selection import Selection
 from napari_batchfx.study.settings import EncodeSettings, Settings
-from napari_batchfx.study.shelf import Shelf
+from napari_batchfx.study.shelf import KEPT_OPEN, Shelf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
     from napari_batchfx.jobs import Job, Progress
     from napari_batchfx.stain import LabStatistics, StainEstimate, StainingCondition, StainTransform
     from napari_batchfx.study.adapted import AdaptOutcome
+    from napari_batchfx.study.cluster import Cluster
     from napari_batchfx.study.encoding import EncodeOutcome
     from napari_batchfx.study.exporting import ExportOutcome
+    from napari_batchfx.study.repeat import RunOutcome
     from napari_batchfx.study.results import ProbeOutcome
+    from napari_batchfx.study.sheet import SheetOutcome
     from napari_batchfx.study.stain_conditions import StainStability
     from napari_batchfx.study.stain_effect import StainEffect
-    from napari_batchfx.study.steps import RunOutcome
+    from napari_batchfx.study.step import Step
     from napari_batchfx.tiles import TileGrid
 
 __all__ = ["Bench"]
@@ -47,6 +52,12 @@ class Bench(Shelf):
         self.instruments = Instruments(self, lambda: self.folder)
         self._store: FeatureStore | None = None
         self._working = 0
+        #: Slides and tiles that jobs and tables are limited to; everything unless it is set.
+        self.selection = Selection()
+        #: Whether a step is being done again, and so isn't written down as a new one.
+        self.is_repeating = False
+        #: A cluster that encodes (see :class:`napari_batchfx.study.Cluster`); None = this process.
+        self.cluster: Cluster | None = None
 
     def encoder(self) -> Encoder:
         """The encoder of the settings, loaded when it is first asked for and kept."""
@@ -150,17 +161,21 @@ class Bench(Shelf):
             fails is reported in the outcome and in :attr:`problems`; the others go on.
         """
         from napari_batchfx.study.encoding import encode_job
+        from napari_batchfx.study.recording import recorded_encoding
 
-        return self._watched(encode_job(self, self._asked(slides), cells))
+        entries = None if slides is None else self._asked(slides)
+        job = encode_job(self, self._asked(slides), cells)
+        return self._writing(recorded_encoding(self, job, entries, cells))
 
     def probe_job(self) -> Job[ProbeOutcome]:
         """Probe the encoded tiles (``settings.probe``); kept as ``results.probe`` and saved.
 
         Probes of other encodings, or of another batch, stay beside it in ``results.probes``.
         """
+        from napari_batchfx.study.recording import recorded
         from napari_batchfx.study.steps import probe_job
 
-        return self._watched(probe_job(self))
+        return self._writing(recorded(self, "probe", probe_job(self)))
 
     def adapt_job(self) -> Job[AdaptOutcome]:
         """Train, correct on controls, compare (``settings.adapt``); kept as ``results.adapt`` and saved.
@@ -170,7 +185,7 @@ class Bench(Shelf):
         """
         from napari_batchfx.study.steps import adapt_job
 
-        return self._watched(adapt_job(self))
+        return self._writing(adapt_job(self))
 
     def adapt_all_job(self, methods: Sequence[str] | None = None) -> Job[list[AdaptOutcome]]:
         """:meth:`adapt_job` with one correction after another, to see them side by side.
@@ -193,7 +208,20 @@ class Bench(Shelf):
         """
         from napari_batchfx.study.steps import adapt_all_job
 
-        return self._watched(adapt_all_job(self, methods))
+        return self._writing(adapt_all_job(self, methods))
+
+    def add_sheet(self, path: Path | str, *, icc: str = "off") -> SheetOutcome:
+        """Add the slides of a CSV (see :func:`napari_batchfx.study.read_sheet`); wrong rows are listed.
+
+        Raises
+        ------
+        StudyError
+            If it is no table of slides.
+        """
+        from napari_batchfx.jobs import run
+        from napari_batchfx.study.sheet import add_sheet_job
+
+        return run(add_sheet_job(self, path, icc=icc))
 
     def stain_effect_job(
         self,
@@ -259,16 +287,38 @@ class Bench(Shelf):
             self, self.settings.encode, settings, regions=step == "adapt"
         )
 
-    def run_job(self) -> Job[RunOutcome]:
-        """All steps the study is ready for: encode, probe, and adapt where there are labels and controls."""
-        from napari_batchfx.study.steps import run_job
+    def run_job(self, steps: Sequence[Step] | None = None) -> Job[RunOutcome]:
+        """Do the recorded steps again, then what the present settings ask for beyond them.
 
-        return self._watched(run_job(self))
+        A study without steps is encoded, probed, and adapted where there are classes and controls. What the
+        store has isn't encoded again.
+
+        Parameters
+        ----------
+        steps : sequence of Step, optional
+            These instead, such as ``study.steps``.
+        """
+        from napari_batchfx.study.repeat import run_job
+
+        return self._writing(run_job(self, steps))
+
+    def plan(self) -> list[Step]:
+        """The steps that :meth:`run_job` would do."""
+        from napari_batchfx.study.repeat import plan
+
+        return plan(self)[0]
 
     @property
     def is_working(self) -> bool:
         """Whether a job of this study has begun and isn't done."""
         return self._working > 0
+
+    def claim(self) -> None:
+        """Make sure that nobody else writes the study; see :meth:`Study.claim`."""
+
+    def _writing(self, job: Job[T]) -> Job[T]:
+        self.claim()
+        return (yield from self._watched(job))
 
     def _watched(self, job: Job[T]) -> Job[T]:
         self._working += 1
@@ -332,6 +382,29 @@ class Bench(Shelf):
         """The entries meant, each once; all where none are named."""
         entries = list(self.slides) if slides is None else [self.slide(one) for one in slides]
         return list({entry.fingerprint: entry for entry in entries}.values())
+
+    @contextlib.contextmanager
+    def visiting(self, entry: SlideEntry) -> Iterator[None]:
+        """Work on a slide; where a study has many, one that wasn't open before is closed afterwards.
+
+        So neither memory nor open files grow with the number of slides.
+        """
+        was_open = entry.fingerprint in self._open_slides
+        try:
+            yield
+        finally:
+            if not was_open and len(self._open_slides) > KEPT_OPEN:
+                self.put_away(entry)
+
+    def put_away(self, entry: SlideEntry) -> None:
+        """Close a slide and drop what was made of it; it opens again when it is needed."""
+        with self._lock:
+            slide = self._open_slides.pop(entry.fingerprint, None)
+            self.instruments.forget_slide(entry.fingerprint)
+            if self._store is not None:
+                self._store.put_away(entry.fingerprint)
+        if slide is not None:
+            slide.close()
 
     def _slide_changed(self, entry: SlideEntry) -> None:
         self.instruments.forget_slide(entry.fingerprint)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,8 @@ __all__ = [
 
 #: Stored tiles that are read at a time.
 BLOCK = 1024
+#: Up to so many slides are looked at before the first is encoded; of more, the number of tiles is estimated.
+LOOK_FIRST = 16
 #: How often, in seconds, a job looks whether another has stored what it was at.
 WAIT_S = 0.05
 
@@ -89,6 +93,8 @@ def encode_job(
     """Encode tiles of slides into the study's store (see :meth:`Study.encode_job`)."""
     if not entries:
         raise StudyError(f"{study.name}: there is no slide to encode; add one.")
+    if study.cluster is not None and cells is None:
+        return (yield from study.cluster.encode_job(study, entries))
     recipe = yield from Recipe.job(study)
     return (yield from encode_recipe_job(recipe, entries, cells))
 
@@ -98,32 +104,130 @@ def encode_recipe_job(
 ) -> Job[EncodeOutcome]:
     """:func:`encode_job` with other settings than the study's present ones."""
     study = recipe.study
-    problems: list[Problem] = []
-    works: list[SlideWork] = []
-    asked = [entry for entry in entries if cells is None or entry.name in cells]
-    for done, entry in enumerate(asked):
-        yield Progress(done, len(asked), f"looking at {entry.name}", "slides")
-        try:
-            works.append(_work(recipe, entry, None if cells is None else cells[entry.name]))
-        except (BatchfxError, OSError) as error:
-            problems.append(study.report_problem(entry.name, error))
-    filled: list[SlideWork] = []
-    total = sum(work.total for work in works)
+    asked = [
+        entry
+        for entry in entries
+        if recipe.selection.takes(entry.name) and (cells is None or entry.name in cells)
+    ]
+    found = Found(len(asked))
+    ready: dict[str, SlideWork] = {}
+    if len(asked) <= LOOK_FIRST:
+        # Few slides: how many tiles there are in all is known before the first is encoded.
+        for done, entry in enumerate(asked):
+            yield Progress(done, len(asked), f"looking at {entry.name}", "slides")
+            with _reporting(study, found, entry):
+                ready[entry.fingerprint] = _work(recipe, entry, cells)
+        found.total = sum(work.total for work in ready.values())
     # One slide after the other: what is done can be worked with, and its pixels and features stay together.
-    for index, work in enumerate(works):
-        before = sum(other.total for other in works[:index])
-        try:
-            # Cells that were named are shown at once; of whole slides the store alone is read.
-            for step in _fill(work, recipe, show=cells is not None):
-                yield replace(step, done=before + step.done, total=total)
-            filled.append(work)
-        except (BatchfxError, OSError) as error:
-            problems.append(study.report_problem(work.entry.name, error))
-        finally:
-            work.claim.drop()
-    # Asked for here, so that nobody is told later to encode what is whole again.
-    lost = {work.entry.name: n for work in filled if (n := work.place.array.damage_found())}
-    return replace(outcome_of(works, filled, problems), lost_by_slide=lost)
+    for entry in asked:
+        if len(asked) <= LOOK_FIRST and entry.fingerprint not in ready:
+            continue
+        with _reporting(study, found, entry), study.visiting(entry):
+            work = ready.pop(entry.fingerprint, None) or _work(recipe, entry, cells)
+            found.begin(work)
+            try:
+                # Cells that were named are shown at once; of whole slides the store alone is read.
+                for step in _fill(work, recipe, show=cells is not None):
+                    yield found.progress(work, step)
+                found.finish(work)
+            finally:
+                found.end(work)
+                work.claim.drop()
+    return found.outcome()
+
+
+@contextlib.contextmanager
+def _reporting(study: Bench, found: Found, entry: SlideEntry) -> Iterator[None]:
+    """Let one slide fail and the rest go on; a full disk ends the job, since every slide would fail."""
+    try:
+        yield
+    except (BatchfxError, OSError) as error:
+        if _is_full(error):
+            raise
+        found.problems.append(study.report_problem(entry.name, error))
+    except (GeneratorExit, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001 - a thousand slides are not lost to what nobody thought of
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        found.problems.append(
+            study.report_problem(entry.name, f"{entry.name}: it can't be encoded ({text}); it is left out.")
+        )
+
+
+def _is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", -1)):
+            return True
+        error = error.__cause__
+    return False
+
+
+@dataclass
+class Found:
+    """What became of the slides so far; kept as numbers, so that it doesn't grow with their tiles.
+
+    Parameters
+    ----------
+    n_slides : int
+        Slides in all.
+    total : int or None
+        Tiles in all where it is known; estimated from the slides so far otherwise.
+    """
+
+    n_slides: int
+    total: int | None = None
+    problems: list[Problem] = field(default_factory=list)
+    _slides: list[str] = field(default_factory=list)
+    _begun: int = 0
+    _tiles: int = 0
+    _before: int = 0
+    _encoded: int = 0
+    _kept: int = 0
+    _damaged: dict[str, int] = field(default_factory=dict)
+    _lost: dict[str, int] = field(default_factory=dict)
+    _start: float = field(default_factory=time.monotonic)
+
+    def begin(self, work: SlideWork) -> None:
+        """A slide comes next."""
+        self._begun += 1
+        self._tiles += work.total
+
+    def progress(self, work: SlideWork, step: Progress) -> Progress:
+        """A slide's progress as that of the whole job: tiles, and tiles a second of all so far."""
+        total = self.total
+        if total is None:
+            total = round(self._tiles * max(self.n_slides, self._begun) / max(1, self._begun))
+        new = self._encoded + work.n_encoded
+        seconds = time.monotonic() - self._start
+        rate = new / seconds if new and seconds > 0 else None
+        return replace(step, done=self._before + step.done, total=total, rate=rate)
+
+    def finish(self, work: SlideWork) -> None:
+        """A slide is done."""
+        self._slides.append(work.entry.name)
+        if work.n_damaged:
+            self._damaged[work.entry.name] = work.n_damaged
+        # Asked for here, so that nobody is told later to encode what is whole again.
+        if lost := work.place.array.damage_found():
+            self._lost[work.entry.name] = lost
+
+    def end(self, work: SlideWork) -> None:
+        """Nothing more comes of a slide, done or not."""
+        self._before += work.total
+        self._encoded += work.n_encoded
+        self._kept += len(work.stored) + work.n_found
+
+    def outcome(self) -> EncodeOutcome:
+        """All of it."""
+        return EncodeOutcome(
+            self._encoded,
+            self._kept,
+            tuple(self._slides),
+            tuple(self.problems),
+            sum(self._damaged.values()),
+            dict(self._damaged),
+            dict(self._lost),
+        )
 
 
 def outcome_of(
@@ -141,10 +245,13 @@ def outcome_of(
     )
 
 
-def _work(recipe: Recipe, entry: SlideEntry, wanted: NDArray[np.integer[Any]] | None) -> SlideWork:
+def _work(
+    recipe: Recipe, entry: SlideEntry, named: Mapping[str, NDArray[np.integer[Any]]] | None
+) -> SlideWork:
     from napari_batchfx.tiles import block_order
 
     place = recipe.place(entry)
+    wanted = recipe.selection.cells(entry.name) if named is None else named[entry.name]
     if wanted is not None:
         return SlideWork(entry, place, wanted)
     cells = place.grid.cells(recipe.settings.min_tissue)

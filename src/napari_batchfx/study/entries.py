@@ -75,6 +75,10 @@ class SlideEntry(BaseModel):
         How ``affine_um`` was found and how well it fits; None where it wasn't.
     earlier_affines : list of (affine, AlignmentRecord or None)
         What was set before, oldest first, for taking an alignment back.
+    label : str
+        Class of the whole slide: that of its tiles where no region says otherwise.
+    more : dict of str to str
+        Further columns of the table the slide came with; kept, and in no table or report.
     icc : str
         Colour profile: "off" (pixels as stored), "auto" (to sRGB where the file has a profile) or "on" (to
         sRGB, refused where it has none).
@@ -90,6 +94,8 @@ class SlideEntry(BaseModel):
     scanner: str = ""
     stain: str = ""
     patient: str = ""
+    label: str = ""
+    more: dict[str, str] = Field(default_factory=dict)
     mpp_given: tuple[Micrometres, Micrometres] | None = None
     affine_um: Affine = IDENTITY
     alignment: AlignmentRecord | None = None

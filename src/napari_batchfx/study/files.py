@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,9 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_batchfx.errors import SlideError, StudyError
 from napari_batchfx.study.entries import SlideEntry
+from napari_batchfx.study.inside import read_json, refuse_links, safe_slide_path
+from napari_batchfx.study.migrations import VERSION, migrate
 from napari_batchfx.study.settings import Settings
+from napari_batchfx.study.step import Step
 
-__all__ = ["SUFFIX", "StudyModel", "read_study", "relative_path", "size_bytes", "write_study", "write_text"]
+__all__ = [
+    "SUFFIX",
+    "StudyModel",
+    "read_study",
+    "relative_path",
+    "size_bytes",
+    "study_text",
+    "write_study",
+    "write_text",
+]
 
 SUFFIX = ".batchfx"
 STUDY_FILE = "study.json"
@@ -26,19 +39,19 @@ FEATURES_FOLDER = "features.zarr"
 RESULTS_FOLDER = "results"
 
 _FORMAT = "napari-batchfx study"
-_VERSION = 1
 
 
 class StudyModel(BaseModel):
-    """What ``study.json`` holds (version 1)."""
+    """What ``study.json`` holds (the present version; earlier ones: :mod:`migrations`)."""
 
     model_config = ConfigDict(extra="forbid")
 
     format: str = _FORMAT
-    version: int = _VERSION
+    version: int = VERSION
     name: str = Field(min_length=1)
     slides: list[SlideEntry] = Field(default_factory=list)
     settings: Settings = Field(default_factory=Settings)
+    steps: list[Step] = Field(default_factory=list)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,10 +62,21 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # as any file of the user: colleagues may read a shared study
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    """What the user takes from others' rights; asking for it means setting it."""
+    with _umask_lock:
+        os.umask(mask := os.umask(0o077))
+    return mask
+
+
+_umask_lock = threading.Lock()
 
 
 def relative_path(path: Path, folder: Path) -> str:
@@ -78,15 +102,40 @@ def size_bytes(path: Path) -> int:
     return slide_bytes(path) if path.is_dir() else path.stat().st_size
 
 
-def write_study(folder: Path, model: StudyModel) -> None:
-    """Write ``study.json``; the paths of slides are kept relative to the folder."""
+def study_text(folder: Path, model: StudyModel) -> str:
+    """The text of ``study.json``; the paths of slides are relative to the folder."""
     data: dict[str, Any] = model.model_dump(mode="json")
     for entry, slide in zip(model.slides, data["slides"], strict=True):
         slide["path"] = relative_path(entry.path, folder)
+    return _text(data)
+
+
+def _text(data: dict[str, Any]) -> str:
     text = json.dumps(data, ensure_ascii=False, indent=2, sort_keys=True)
     # Rows of numbers on one line each; a line break never stands inside a JSON string.
     text = re.sub(r"\[\n\s*([-+.\deE,\s]+?)\n\s*\]", lambda row: f"[{' '.join(row[1].split())}]", text)
-    write_text(folder / STUDY_FILE, text + "\n")
+    return text + "\n"
+
+
+def write_study(folder: Path, text: str) -> None:
+    """Write ``study.json``; one of an earlier version is kept beside it, once."""
+    path = folder / STUDY_FILE
+    before = _version_of(path)
+    kept = path.with_name(f"{path.stem}.version-{before}{path.suffix}")
+    if before is not None and before < VERSION and not kept.exists():
+        shutil.copyfile(path, kept)
+    write_text(path, text)
+
+
+def _version_of(path: Path) -> int | None:
+    """The version a file says; ``None`` where there is none or it can't be read."""
+    try:
+        with path.open("rb") as file:  # keys are sorted: it is the last one
+            file.seek(max(0, path.stat().st_size - 200))
+            found = re.findall(rb'"version": (\d+)\n\}', file.read())
+        return int(found[-1]) if found else None
+    except OSError:
+        return None
 
 
 def read_study(folder: Path) -> StudyModel:
@@ -101,8 +150,9 @@ def read_study(folder: Path) -> StudyModel:
     if not path.is_file():
         what = "there is no such folder" if not folder.exists() else f"it holds no {STUDY_FILE}"
         raise StudyError(f"{folder.name}: not a study, {what}; choose a folder that ends in {SUFFIX}.")
+    refuse_links(folder, (STUDY_FILE, ANNOTATIONS_FILE, FEATURES_FOLDER, RESULTS_FOLDER))
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except (OSError, ValueError) as error:
         raise StudyError(
             f"{folder.name}: {STUDY_FILE} is damaged and can't be read ({error}); restore it from a copy."
@@ -112,13 +162,13 @@ def read_study(folder: Path) -> StudyModel:
             f"{folder.name}: {STUDY_FILE} is not a study of napari-batchfx; choose another folder."
         )
     version = data.get("version")
-    if isinstance(version, int) and version > _VERSION:
+    if isinstance(version, int) and version > VERSION:
         raise StudyError(
             f"{folder.name}: the study was written by a newer napari-batchfx (format {version}, this one "
-            f"reads {_VERSION}); update napari-batchfx."
+            f"reads {VERSION}); update napari-batchfx."
         )
     try:
-        model = StudyModel.model_validate(data)
+        model = StudyModel.model_validate(migrate(data))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
@@ -131,7 +181,7 @@ def read_study(folder: Path) -> StudyModel:
             f"{folder.name}: {STUDY_FILE} names two slides the same; give each its own name in the file."
         )
     for entry in model.slides:
-        entry.path = Path(os.path.normpath(folder / entry.path))
+        entry.path = safe_slide_path(entry.path, folder, entry.name)
     return model
 
 
@@ -162,7 +212,7 @@ def copy_study(old: Path, new: Path) -> None:
     try:
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(old, part)
+        shutil.copytree(old, part, ignore=shutil.ignore_patterns(".locks", ".writing", ".*.part"))
         if new.exists():
             shutil.rmtree(aside, ignore_errors=True)
             new.rename(aside)
@@ -190,8 +240,10 @@ def is_there(entry: SlideEntry) -> bool:
     from napari_batchfx.slides.fingerprint import fingerprint
 
     try:
+        if not entry.path.is_dir() and not entry.path.is_file():
+            return False  # a device or a pipe never ends
         return fingerprint(entry.path) == entry.fingerprint
-    except SlideError:
+    except (SlideError, OSError):
         return False
 
 

@@ -60,6 +60,11 @@ class Instruments:
         with self._encoder_lock:
             return self._encoders.get(_key(choice))
 
+    def adopt(self, choice: EncodeSettings, encoder: Encoder) -> None:
+        """Go on with an encoder of these settings that is loaded already."""
+        with self._encoder_lock:
+            self._encoders = {_key(choice): encoder}
+
     def encoder_job(self, choice: EncodeSettings) -> Job[Encoder]:
         """The encoder of these settings as a job; the one before is let go when the new one is there.
 

@@ -20,6 +20,7 @@ from napari_batchfx.study.live_view import Aim, LiveView, Look
 from napari_batchfx.study.mapping import EncodedMap
 from napari_batchfx.study.overview import Overview, tissue_cells
 from napari_batchfx.study.recipe import Place, Recipe
+from napari_batchfx.study.recording import record_cells
 from napari_batchfx.study.slide_work import EncodedTiles, SlideWork
 
 if TYPE_CHECKING:
@@ -101,13 +102,16 @@ def live_job(study: Bench, view: LiveView, overview: Overview, pace: Pace | None
         Yields ``Progress(partial=MappedTiles)`` and returns an :class:`EncodedMap` (without maps: they are in
         ``overview``).
     """
+    study.claim()
     recipe = yield from Recipe.job(study)
+    settings = study.settings.model_copy(deep=True)
     live = _Live(study, recipe, view, overview, pace or Pace())
     try:
         yield from live.run()
     finally:
         view.close()
         live.close()
+        record_cells(study, settings, {name: np.concatenate(new) for name, new in live.fresh.items()})
     return EncodedMap(live.outcome(), {})
 
 
@@ -119,6 +123,7 @@ class _Live:
         self.turns: deque[SlideWork] = deque()
         self.largest = recipe.settings.batch_size or recipe.encoder.most_at_once
         self.encoded: Counter[str] = Counter()
+        self.fresh: dict[str, list[NDArray[np.int64]]] = {}
         self.failed: set[str] = set()
         self.problems: list[Problem] = []
         self.held: set[str] = set()
@@ -202,6 +207,7 @@ class _Live:
                 self._fail(batch.work, error)
                 continue
             self.encoded[tiles.fingerprint] += len(tiles.cells)
+            self.fresh.setdefault(tiles.slide, []).append(tiles.cells)
             self.pace.measured(len(batch.cells), batch.seconds, self.line.width)
             yield self._progress(f"encoding {tiles.slide}", self.overview.add(tiles, batch.work.place.grid))
         for work in list(self.turns):

@@ -39,6 +39,9 @@ def add_pairs(study: Bench, table: AnnData, grid_of: Callable[[SlideEntry], Tile
 
     from napari_batchfx.tiles import match_tiles
 
+    if all(entry.alignment is None for entry in study.slides):
+        table.obs["pair"] = pd.Categorical(np.full(table.n_obs, "", dtype=object))
+        return
     slides = table.obs["slide"].astype(str).to_numpy()
     rows, cols = (table.obs[key].to_numpy(dtype=int) for key in ("row", "col"))
     pair = np.full(table.n_obs, "", dtype=object)

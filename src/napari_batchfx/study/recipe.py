@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from napari_batchfx.jobs import Job, run
 from napari_batchfx.study.entries import SlideEntry
+from napari_batchfx.study.selection import Selection
 from napari_batchfx.study.settings import EncodeSettings, TissueChoice
 
 if TYPE_CHECKING:
@@ -45,12 +46,17 @@ class Recipe:
     encoder : Encoder
     tissue : TissueChoice
         A copy.
+    selection : Selection
+        Slides and tiles that the study's work is limited to.
     """
 
     study: Bench
     settings: EncodeSettings
     encoder: Encoder
     tissue: TissueChoice
+    selection: Selection = field(default_factory=Selection)
+    #: Tiles that a table was made of, as text, for slides of which not all tissue was encoded.
+    parts: dict[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, study: Bench) -> Self:
@@ -62,8 +68,9 @@ class Recipe:
         """:meth:`of` as a job: progress in bytes where the encoder's weights have to be downloaded."""
         settings = study.settings.encode.model_copy(deep=True)
         tissue = study.settings.tissue.model_copy(deep=True)
+        selection = study.selection
         encoder = yield from study.instruments.encoder_job(settings)
-        return cls(study, settings, encoder, tissue)
+        return cls(study, settings, encoder, tissue, selection)
 
     def grid(self, entry: SlideEntry) -> TileGrid:
         """The tiles of a slide."""

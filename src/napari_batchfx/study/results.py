@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final, Self, TypeVar
 from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.adapted import AdaptOutcome
+from napari_batchfx.study.inside import check_inside, read_json
 from napari_batchfx.study.probed import ProbeOutcome
 from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.questions import question, question_key
@@ -48,6 +50,9 @@ class Results:
     probes: list[ProbeOutcome] = field(default_factory=list)
     adaptations: list[AdaptOutcome] = field(default_factory=list)
     _written: dict[Path, Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _writing: threading.Lock = field(
+        default_factory=threading.Lock, init=False, repr=False, compare=False
+    )  # a job writes, and so does what saves now and then
 
     @property
     def probe(self) -> ProbeOutcome | None:
@@ -73,6 +78,10 @@ class Results:
         The one run last is ``probe.json`` or ``adapt.json``; the others have the digest of their question in
         their name. What is on the disk already isn't written again.
         """
+        with self._writing:
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         wanted: dict[Path, tuple[str, Outcome]] = {}
         for kind, outcomes in (("probe", self.probes), ("adapt", self.adaptations)):
@@ -103,7 +112,8 @@ class Results:
         for name, kind in _KINDS.items():
             for path in _paths(folder, name):
                 try:
-                    data = json.loads(path.read_text(encoding="utf-8"))
+                    check_inside(path, folder)
+                    data = read_json(path)
                     if data["kind"] != name or data["version"] > _VERSION:
                         raise StudyError("it was written by a newer napari-batchfx")
                     outcome = kind.from_dict(data)

@@ -20,15 +20,18 @@ from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_s
 from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.rescaling import rescale_slide
 from napari_batchfx.study.settings import Settings
+from napari_batchfx.study.step import Step
 
 if TYPE_CHECKING:
     from napari_batchfx.slides import Slide
 
-__all__ = ["Shelf"]
+__all__ = ["KEPT_OPEN", "Shelf"]
 
 #: How often, in seconds, a slide whose file is gone or changed is looked for again.
 _AGAIN_S = 1.0
-_META = ("site", "scanner", "stain", "patient")
+#: Slides that stay open after they were worked on.
+KEPT_OPEN = 16
+_META = ("site", "scanner", "stain", "patient", "label")
 
 
 class Shelf:
@@ -40,6 +43,7 @@ class Shelf:
         self.settings = settings
         self.annotations: list[Annotation] = []
         self.problems: list[Problem] = []
+        self.steps: list[Step] = []
         self._open_slides: dict[str, Slide] = {}
         #: Fingerprints of slides that had to be opened anew: pyramids made of them before show nothing.
         self.reopened: set[str] = set()
@@ -73,8 +77,8 @@ class Shelf:
         icc : {"off", "auto", "on"}
             Colour profile, see :func:`napari_batchfx.open_slide`.
         **meta : str
-            ``site``, ``scanner``, ``stain``, ``patient``; the scanner is filled from the file where it says
-            so.
+            ``site``, ``scanner``, ``stain``, ``patient``, ``label``; the scanner is filled from the file
+            where it says so.
 
         Raises
         ------
@@ -277,6 +281,9 @@ class Shelf:
                 return slide
             if not entry.path.exists():
                 raise SlideError(files.moved_text(entry))
+            # Before it is read any further: a study names slides by their content, and reads nothing else.
+            if not files.is_there(entry):
+                raise SlideError(files.changed_text(entry))
             slide = open_slide(entry.path, mpp=entry.mpp_given, icc=entry.icc)
             if slide.fingerprint != entry.fingerprint:
                 slide.close()
@@ -310,6 +317,16 @@ class Shelf:
             self.reopened.add(entry.fingerprint)
             self._slide_changed(entry)
         found.close()
+
+    def tidy(self, entry: SlideEntry) -> None:
+        """Close a slide again where many are open: thousands are added one by one."""
+        with self._lock:
+            if len(self._open_slides) <= KEPT_OPEN:
+                return
+            slide = self._open_slides.pop(entry.fingerprint, None)
+            self._slide_changed(entry)
+        if slide is not None:
+            slide.close()
 
     def _slide_changed(self, entry: SlideEntry) -> None:
         """Called when what was made from a slide no longer holds; a study drops its grids here."""
@@ -358,14 +375,16 @@ class Shelf:
         self.problems = [
             Problem(new, problem.text) if problem.subject == old else problem for problem in self.problems
         ]
-        for step in (self.settings.encode, self.settings.stain):
-            if step.target == old:
-                step.target = new
+        for choice in (self.settings.encode, self.settings.stain):
+            if choice.target == old:
+                choice.target = new
         regions = self.settings.stain.regions
         self.settings.stain.regions = {new if name == old else name: regions[name] for name in regions}
         self.settings.adapt.train_on = [new if name == old else name for name in self.settings.adapt.train_on]
         for entry in self.slides:
             rename_reference(entry, old, new)
+        for step in self.steps:
+            step.rename_slide(old, new)
 
 
 def _slide_path(path: Path | str) -> Path:

@@ -1,57 +1,32 @@
-"""The work of a study as jobs: encode, probe, adapt, and all of them in order."""
+"""The work of a study on encoded tiles as jobs: probe and adapt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_batchfx.errors import AdaptError, ProbeError, StudyError
+from napari_batchfx.errors import AdaptError, StudyError
 from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.study import files
 from napari_batchfx.study.adapted import AdaptOutcome
-from napari_batchfx.study.encoding import EncodeOutcome
-from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.recipe import Recipe
+from napari_batchfx.study.recording import adapt_step
 from napari_batchfx.study.results import ProbeOutcome
+from napari_batchfx.study.settings import Settings
 from napari_batchfx.study.tables import (
-    batch_value,
     computed_from,
     make_study_table,
     table_rows,
     training_rows,
 )
-from napari_batchfx.study.tissue_regions import is_tissue_class
 
 if TYPE_CHECKING:
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.settings import AdaptSettings
 
-__all__ = ["RunOutcome", "adapt_all_job", "adapt_job", "probe_job", "run_job"]
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """What :func:`run_job` did; a step that could not be done is ``None`` and its reason is in ``problems``.
-
-    Parameters
-    ----------
-    encode : EncodeOutcome
-    probe : ProbeOutcome or None
-    adapt : AdaptOutcome or None
-    problems : tuple of Problem
-        Slides and steps that failed.
-    skipped : tuple of str
-        Steps the study has no data for, with what is missing.
-    """
-
-    encode: EncodeOutcome
-    probe: ProbeOutcome | None = None
-    adapt: AdaptOutcome | None = None
-    problems: tuple[Problem, ...] = ()
-    skipped: tuple[str, ...] = ()
+__all__ = ["adapt_all_job", "adapt_job", "probe_job"]
 
 
 def probe_job(study: Bench) -> Job[ProbeOutcome]:
@@ -82,6 +57,7 @@ def _adapt(recipe: Recipe, choice: AdaptSettings) -> Job[AdaptOutcome]:
     from napari_batchfx.adapt import adapt_job as job
 
     study = recipe.study
+    settings = Settings(tissue=recipe.tissue, encode=recipe.settings, adapt=choice)
     table = make_study_table(recipe, "tissue", list(study.slides))
     if choice.label not in table.obs or not table.obs[choice.label].notna().any():
         raise StudyError(f"{study.name}: no encoded tile has a class; draw regions and give each a class.")
@@ -103,6 +79,7 @@ def _adapt(recipe: Recipe, choice: AdaptSettings) -> Job[AdaptOutcome]:
     origin["applied_to"] = [rows.fingerprints[i] for i in np.unique(rows.slide[result.target])]
     outcome = AdaptOutcome.of(result, rows, origin)
     study.results.keep(outcome)
+    adapt_step(study, outcome, settings)
     _keep(study)
     return outcome
 
@@ -156,37 +133,3 @@ def _keep(study: Bench) -> None:
             "results",
             f"The results can't be written to {study.folder.name} ({error}); save the study elsewhere.",
         )
-
-
-def run_job(study: Bench) -> Job[RunOutcome]:
-    """All steps that a study is ready for (see :meth:`Study.run_job`)."""
-    encoded = yield from study.encode_job()
-    problems, skipped = list(encoded.problems), []
-    probe, adapt = None, None
-    batch = study.settings.probe.batch
-    if len({value for entry in study.slides if (value := batch_value(entry, batch))}) < 2:
-        skipped.append(f"probe: give at least two slides a different {batch}")
-    else:
-        try:
-            probe = yield from study.probe_job()
-        except (ProbeError, StudyError) as error:
-            problems.append(Problem("probe", str(error)))
-    missing = _adapt_lacks(study)
-    if missing:
-        skipped.append(f"adapt: {missing}")
-    else:
-        try:
-            adapt = yield from study.adapt_job()
-        except (AdaptError, StudyError) as error:
-            problems.append(Problem("adapt", str(error)))
-    return RunOutcome(encoded, probe, adapt, tuple(problems), tuple(skipped))
-
-
-def _adapt_lacks(study: Bench) -> str:
-    named = {a.class_name for a in study.annotations if a.class_name is not None}
-    classes = {name for name in named if not is_tissue_class(name)}
-    if len(classes) < 2:
-        return "draw regions of at least two classes"
-    if not any(a.is_control for a in study.annotations):
-        return "mark regions as control samples"
-    return ""

@@ -15,6 +15,7 @@ from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.study.annotations import tile_labels, to_geojson
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.pairs import add_pairs
+from napari_batchfx.study.selection import text_of_cells
 from napari_batchfx.study.settings import EncodeSettings
 from napari_batchfx.study.tile_rows import TileRows
 from napari_batchfx.study.tissue_regions import tissue_said
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from napari_batchfx.features import FeatureArray, SlideMeta
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.problems import Problem
-    from napari_batchfx.study.recipe import Recipe
+    from napari_batchfx.study.recipe import Place, Recipe
     from napari_batchfx.tiles import TileGrid
 
 __all__ = [
@@ -65,30 +66,27 @@ def make_study_table(
     regions = list(study.annotations)
     for entry in entries:
         try:
-            place = recipe.place(entry)
-            grid, array = place.grid, place.array
-            cells = np.asarray(array.done_cells(), dtype=np.int64).reshape(-1, 2)
-            cells = cells[array.has(cells)]  # those damaged on the disk are left out, and said once
-            for sentence in array.damage_said():
-                study.report_problem(entry.name, sentence)
-            if which == "tissue" and len(cells):
-                cells = cells[grid.tissue[cells[:, 0], cells[:, 1]] >= recipe.settings.min_tissue]
-            if not len(cells):
-                continue
-            cells = cells[np.lexsort((cells[:, 1], cells[:, 0]))]
-            labels, controls = tile_labels(regions, entry.name, grid).of(cells)
-            tables.append(
-                make_table(
-                    array.read(cells),
-                    cells,
-                    grid,
-                    meta=slide_meta(entry),
-                    labels=labels,
-                    controls=controls,
-                    encoder=recipe.encoder,
-                    stain_key=place.stain_key,
+            with study.visiting(entry):
+                place = recipe.place(entry)
+                grid, array = place.grid, place.array
+                cells = _table_cells(recipe, entry, place, which)
+                if not len(cells):
+                    continue
+                labels, controls = tile_labels(regions, entry.name, grid).of(cells)
+                if entry.label:
+                    labels = np.array([entry.label if one is None else one for one in labels], object)
+                tables.append(
+                    make_table(
+                        array.read(cells),
+                        cells,
+                        grid,
+                        meta=slide_meta(entry),
+                        labels=labels,
+                        controls=controls,
+                        encoder=recipe.encoder,
+                        stain_key=place.stain_key,
+                    )
                 )
-            )
         except (BatchfxError, OSError) as error:
             failed.append(study.report_problem(entry.name, error))
     if not tables:
@@ -96,6 +94,40 @@ def make_study_table(
     table = concat(tables)
     add_pairs(study, table, lambda entry: recipe.place(entry).grid)
     return table
+
+
+def _table_cells(
+    recipe: Recipe, entry: SlideEntry, place: Place, which: Literal["all", "tissue"]
+) -> NDArray[np.int64]:
+    """The cells of a slide that go into a table, row-major; which they were is noted where it isn't all."""
+    from napari_batchfx.tiles import damaged_tiles
+
+    grid, array, least = place.grid, place.array, recipe.settings.min_tissue
+    if not recipe.selection.takes(entry.name):
+        return np.empty((0, 2), np.int64)
+    cells = np.asarray(array.done_cells(), dtype=np.int64).reshape(-1, 2)
+    chosen = recipe.selection.cells(entry.name)
+    if chosen is not None and len(cells):
+        cells = cells[np.isin(_pack(cells), _pack(chosen))]
+    cells = cells[array.has(cells)]  # those damaged on the disk are left out, and said once
+    for sentence in array.damage_said():
+        recipe.study.report_problem(entry.name, sentence)
+    if which == "tissue" and len(cells):
+        cells = cells[grid.tissue[cells[:, 0], cells[:, 1]] >= least]
+    cells = cells[np.lexsort((cells[:, 1], cells[:, 0]))]
+    if len(cells):
+        whole = np.asarray(grid.cells(least), dtype=np.int64).reshape(-1, 2)
+        left = whole[~np.isin(_pack(whole), _pack(cells))]
+        if len(left) and not damaged_tiles(grid, left).all():
+            recipe.parts[entry.name] = text_of_cells(cells)
+        else:
+            recipe.parts.pop(entry.name, None)
+    return cells
+
+
+def _pack(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    packed: NDArray[np.int64] = (cells[:, 0] << 32) | cells[:, 1]
+    return packed
 
 
 def _no_table(study: Bench, entries: Sequence[SlideEntry], failed: Sequence[Problem]) -> str:
@@ -146,7 +178,7 @@ def computed_from(
         "material": material_digest(recipe.study, regions=regions),
         "slides": {name: slide["fingerprint"] for name, slide in slides.items()},
         "tiles": int(table.n_obs),
-    }
+    } | ({"parts": dict(recipe.parts)} if recipe.parts else {})
 
 
 def inputs_digest(
@@ -167,11 +199,12 @@ def material_digest(study: Bench, *, regions: bool = True) -> str:
 
 def _said(study: Bench) -> list[dict[str, Any]]:
     # where a slide lies, and pixels as stored, change no result: earlier ones stay up to date
-    left_out = {"path", "size_bytes", "affine_um", "alignment", "earlier_affines"}
-    return [
-        entry.model_dump(mode="json", exclude=left_out | ({"icc"} if entry.icc == "off" else set()))
-        for entry in study.slides
-    ]
+    left_out = {"path", "size_bytes", "affine_um", "alignment", "earlier_affines", "more"}
+
+    def unsaid(entry: SlideEntry) -> set[str]:
+        return ({"icc"} if entry.icc == "off" else set()) | (set() if entry.label else {"label"})
+
+    return [entry.model_dump(mode="json", exclude=left_out | unsaid(entry)) for entry in study.slides]
 
 
 def _digest(text: str) -> str:
