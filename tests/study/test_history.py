@@ -38,7 +38,7 @@ def features(folder):
 
     store = FeatureStore(folder / "features.zarr")
     found = {}
-    for row in store.keys():
+    for row in list(store.keys()):
         key = tuple(row[name] for name in ("fingerprint", "encoder", "grid", "stain"))
         array = store.array(*key)
         cells = array.done_cells()

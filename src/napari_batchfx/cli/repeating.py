@@ -174,6 +174,8 @@ def _asked(
         where = ".".join(str(part) for part in first["loc"])
         raise typer.BadParameter(f"{where}: {first['msg']}", param_hint="--set") from error
     selection = Selection(slides=sorted(slides or ()), tiles=parts)
+    for name in parts:
+        selection.cells(name)  # says what is wrong with it before anything is done
     return [Step(kind=do, settings=full, options=options, selection=selection)]
 
 

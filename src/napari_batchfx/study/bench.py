@@ -234,9 +234,17 @@ class Bench(Shelf):
 
         Parameters and result are those of :func:`napari_batchfx.study.stain_effect.stain_effect_job`.
         """
+        from napari_batchfx.study.recording import recorded
         from napari_batchfx.study.stain_effect import stain_effect_job
 
-        return self._watched(stain_effect_job(self, slides, boxes_um=boxes_um, batch=batch))
+        options: dict[str, Any] = {
+            "slides": None if slides is None else [self.slide(one).name for one in slides],
+            "boxes_um": None if boxes_um is None else {name: list(box) for name, box in boxes_um.items()},
+            "batch": batch,
+        }
+        options = {key: value for key, value in options.items() if value is not None}
+        job = stain_effect_job(self, slides, boxes_um=boxes_um, batch=batch)
+        return self._writing(recorded(self, "stain-effect", job, options))
 
     def stain_conditions_job(
         self,

@@ -126,6 +126,10 @@ class Cluster:
             stored is kept, and the next run goes on from there.
         """
         asked = [entry for entry in entries if study.selection.takes(entry.name)]
+        if study.settings.encode.normalizer and study.settings.encode.cohort and asked:
+            # All slides' stain, once and here: the workers find it beside the study.
+            yield Progress(0, 0, "estimating the stain of all slides", "slides")
+            study.encode_transform(asked[0])
         with _mark(study) as mark:
             work = _Work(self, study, asked, mark)
             self._client.subscribe_topic(work.topic, work.heard)

@@ -17,7 +17,7 @@ from napari_batchfx.study.bench import Bench
 from napari_batchfx.study.encoding import encode_job
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.selection import Selection
-from napari_batchfx.study.settings import EncodeSettings, Settings, TissueChoice
+from napari_batchfx.study.settings import EncodeSettings, Settings, StainSettings, TissueChoice
 
 if TYPE_CHECKING:
     from napari_batchfx.encoders import Encoder
@@ -105,10 +105,11 @@ def _refusal(task: dict[str, Any]) -> str:
 
 def _bench(task: dict[str, Any], entry: SlideEntry) -> Bench:
     """A study of one slide (and its stain target) that writes into the shared store and nowhere else."""
-    others = [SlideEntry.model_validate(task["target"])] if task["target"] else []
+    others = [SlideEntry.model_validate(one) for one in task["others"]]
     settings = Settings(
         encode=EncodeSettings.model_validate(task["encode"]),
         tissue=TissueChoice.model_validate(task["tissue"]),
+        stain=StainSettings.model_validate(task["stain"]),
     )
     bench = Bench(task["name"], [entry, *others], settings, Path(task["folder"]))
     bench.annotations = from_geojson(task["regions"])
@@ -194,7 +195,9 @@ def task_of(
     from napari_batchfx.study.tissue_regions import is_tissue_class
 
     encode = study.settings.encode
-    target = study.slide(encode.target) if encode.normalizer and encode.target else None
+    aims: list[SlideEntry] = []
+    if encode.normalizer:
+        aims = list(study.slides) if encode.cohort else [study.slide(encode.target)] if encode.target else []
     drawn = [a for a in study.annotations if a.slide == entry.name and is_tissue_class(a.class_name)]
     tiles = {name: text for name, text in study.selection.tiles.items() if name == entry.name}
     return {
@@ -205,7 +208,8 @@ def task_of(
         "topic": topic,
         "slots": slots,
         "entry": _plain(entry),
-        "target": None if target is None or target is entry else _plain(target),
+        "others": [_plain(aim) for aim in aims if aim is not entry],
+        "stain": study.settings.stain.model_dump(mode="json"),
         "encode": encode.model_dump(mode="json"),
         "encoder": encoder_name(encode),
         "tissue": study.settings.tissue.model_dump(mode="json"),

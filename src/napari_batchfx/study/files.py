@@ -150,7 +150,7 @@ def read_study(folder: Path) -> StudyModel:
     if not path.is_file():
         what = "there is no such folder" if not folder.exists() else f"it holds no {STUDY_FILE}"
         raise StudyError(f"{folder.name}: not a study, {what}; choose a folder that ends in {SUFFIX}.")
-    refuse_links(folder, (STUDY_FILE, ANNOTATIONS_FILE, FEATURES_FOLDER, RESULTS_FOLDER))
+    refuse_links(folder, (STUDY_FILE, ANNOTATIONS_FILE, FEATURES_FOLDER, RESULTS_FOLDER, "stain.json"))
     try:
         data = read_json(path)
     except (OSError, ValueError) as error:

@@ -25,6 +25,7 @@ __all__ = [
     "ADAPT",
     "ENCODE",
     "PROBE",
+    "STAIN_EFFECT",
     "adapt_step",
     "add_step",
     "made_step",
@@ -43,20 +44,37 @@ def _encode_said(outcome: EncodeOutcome) -> str:
 
 
 ENCODE = register_step(
-    StepKind("encode", "Encode", ("tissue", "encode"), "encode_job", needs_tiles=False, said=_encode_said)
+    StepKind(
+        "encode", "Encode", ("tissue", "stain", "encode"), "encode_job", needs_tiles=False, said=_encode_said
+    )
 )
 PROBE = register_step(
     StepKind(
         "probe",
         "Site probe",
-        ("tissue", "encode", "probe"),
+        ("tissue", "stain", "encode", "probe"),
         "probe_job",
         said=lambda outcome: outcome.result.verdict,
     )
 )
 ADAPT = register_step(
     StepKind(
-        "adapt", "Adapt", ("tissue", "encode", "adapt"), "adapt_job", said=lambda outcome: outcome.sentence
+        "adapt",
+        "Adapt",
+        ("tissue", "stain", "encode", "adapt"),
+        "adapt_job",
+        said=lambda outcome: outcome.sentence,
+    )
+)
+STAIN_EFFECT = register_step(
+    StepKind(
+        "stain-effect",
+        "What normalisation does to the signature",
+        ("tissue", "stain", "encode", "probe"),
+        "stain_effect_job",
+        needs_tiles=False,
+        said=lambda outcome: outcome.sentence,
+        counts_stain=True,
     )
 )
 

@@ -176,7 +176,7 @@ def read_sheet(path: Path | str) -> tuple[list[SheetRow], list[RowProblem]]:
 
 
 def add_sheet_job(study: Shelf, path: Path | str, *, icc: str = "off") -> Job[SheetOutcome]:
-    """Add the slides of a CSV to a study; a slide that it has gets the columns that the row fills.
+    r"""Add the slides of a CSV to a study; a slide that it has gets the columns that the row fills.
 
     Parameters
     ----------
@@ -190,6 +190,19 @@ def add_sheet_job(study: Shelf, path: Path | str, *, icc: str = "off") -> Job[Sh
     -------
     Job
         Returns a :class:`SheetOutcome`; a row that fails is listed with its line, the rest is added.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_batchfx import Study
+    >>> from napari_batchfx.jobs import run
+    >>> from napari_batchfx.slides import write_pyramid
+    >>> _ = write_pyramid("A.tif", np.full((64, 64, 3), 200, np.uint8), mpp=0.5, compression="deflate")
+    >>> _ = Path("slides.csv").write_text("path,site\nA.tif,AMC\nB.tif,UMC\n")
+    >>> with Study.create() as study:
+    ...     outcome = run(add_sheet_job(study, "slides.csv"))
+    >>> outcome.added, [str(problem) for problem in outcome.problems]
+    (('A',), ['line 3: B.tif: there is no such file; correct the path.'])
     """
     path = Path(path)
     rows, problems = read_sheet(path)

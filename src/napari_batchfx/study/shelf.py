@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from napari_batchfx.errors import SlideError, StudyError
 from napari_batchfx.study import files
-from napari_batchfx.study.alignment import forget_reference, rename_reference
+from napari_batchfx.study.alignment import forget_reference
 from napari_batchfx.study.annotations import Annotation
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
 from napari_batchfx.study.problems import Problem
+from napari_batchfx.study.renaming import rename_slide
 from napari_batchfx.study.rescaling import rescale_slide
 from napari_batchfx.study.settings import Settings
 from napari_batchfx.study.step import Step
@@ -183,7 +184,7 @@ class Shelf:
         if name is not None and name != entry.name:
             old = entry.name
             entry.__dict__["name"] = name  # frozen for everybody else: regions and settings refer to it
-            self._rename(old, name)
+            rename_slide(self, old, name)
         return entry
 
     def _set_mpp(self, entry: SlideEntry, given: tuple[float, float]) -> None:
@@ -365,26 +366,6 @@ class Shelf:
         while free in taken:
             free, number = f"{name} ({number})", number + 1
         return free
-
-    def _rename(self, old: str, new: str) -> None:
-        """Let regions and settings that refer to a slide by its name follow it."""
-        self.annotations = [
-            Annotation(new, a.class_name, a.is_control, a.polygon_um) if a.slide == old else a
-            for a in self.annotations
-        ]
-        self.problems = [
-            Problem(new, problem.text) if problem.subject == old else problem for problem in self.problems
-        ]
-        for choice in (self.settings.encode, self.settings.stain):
-            if choice.target == old:
-                choice.target = new
-        regions = self.settings.stain.regions
-        self.settings.stain.regions = {new if name == old else name: regions[name] for name in regions}
-        self.settings.adapt.train_on = [new if name == old else name for name in self.settings.adapt.train_on]
-        for entry in self.slides:
-            rename_reference(entry, old, new)
-        for step in self.steps:
-            step.rename_slide(old, new)
 
 
 def _slide_path(path: Path | str) -> Path:

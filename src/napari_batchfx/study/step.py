@@ -21,6 +21,8 @@ __all__ = ["Step", "StepKind", "register_step", "step_kind", "step_kinds"]
 
 #: Where and how fast it was computed is not what was asked.
 _HOW = {"encode": ("device", "batch_size")}
+#: Of the stain settings encoding depends on the drawn regions alone; the rest is the preview's.
+_PREVIEW = ("method", "target", "cohort", "strength")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class StepKind:
         import in ``imports``.
     imports : str
         A line of imports that ``call`` needs.
+    counts_stain : bool
+        Whether the stain settings are part of what is asked; only their regions are otherwise.
     """
 
     name: str
@@ -59,6 +63,7 @@ class StepKind:
     job: Callable[..., Job[Any]] | None = None
     call: str = ""
     imports: str = ""
+    counts_stain: bool = False
 
     def start(self, study: Bench, options: dict[str, Any]) -> Job[Any]:
         """The job, with the study's present settings."""
@@ -149,6 +154,11 @@ class Step(BaseModel):
         for section in ("encode", "stain"):
             if self.settings.get(section, {}).get("target") == old:
                 self.settings[section]["target"] = new
+        regions = self.settings.get("stain", {}).get("regions")
+        if regions:
+            self.settings["stain"]["regions"] = {
+                new if name == old else name: drawn for name, drawn in regions.items()
+            }
         learned = self.settings.get("adapt", {}).get("train_on")
         if learned:
             self.settings["adapt"]["train_on"] = [new if name == old else name for name in learned]
@@ -168,7 +178,8 @@ class Step(BaseModel):
         chosen = self.chosen_settings().model_dump(mode="json")
         sections = tuple(self.settings) if kind is None else kind.sections
         asked = {name: chosen[name] for name in sections if name in chosen}
-        for section, names in _HOW.items():
+        left_out = _HOW if kind is not None and kind.counts_stain else {**_HOW, "stain": _PREVIEW}
+        for section, names in left_out.items():
             asked[section] = {k: v for k, v in asked.get(section, {}).items() if k not in names}
         is_partial = bool(self.selection.tiles) and (kind is None or not kind.needs_tiles)
         return json.dumps([self.kind, asked, self.options, self.selection.slides, is_partial], sort_keys=True)
