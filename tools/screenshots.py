@@ -266,9 +266,8 @@ def walk_phantom(out: Path) -> None:
     walk.click(stain.row.button)
     walk.finish(stain)
     walk.picture("stain")
-    numbers(stain.numbers.text())
-    if stain.visible.isChecked():
-        walk.click(stain.visible)
+    numbers(stain.card.text)
+    walk.click(stain.show_group.button(0))
 
     # Encode and probe again with normalised tiles, then go back to the tiles as scanned.
     for method in ("macenko", None):
@@ -347,7 +346,7 @@ def show_real(out: Path) -> None:
     stain = walk.dock("stain")
     walk.click(stain.row.button)
     walk.finish(stain)
-    numbers(stain.numbers.text())
+    numbers(stain.card.text)
     seam.fit_to(walk.viewer, (420, 420, 640, 620))
     walk.pause(1.0)
     walk.picture("real-macenko")

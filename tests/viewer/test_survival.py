@@ -150,7 +150,7 @@ def test_cards_forget_the_study_before(busy, bench, tmp_path, wait):
     bench.docks["report"].open_from(tmp_path / "empty.batchfx")
     assert encode.card.text == "No slide to encode yet."
     assert bench.docks["stain"].card.text == "No slide to normalise yet."
-    assert bench.docks["stain"].numbers.text() == ""
+    assert bench.docks["stain"].overview is None
 
 
 def test_deleting_a_copy_of_a_slides_layer_does_not_hide_the_slide(bench, make_slide):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_batchfx.features import FeatureStore
     from napari_batchfx.jobs import Job, Progress
     from napari_batchfx.stain import LabStatistics, StainEstimate, StainingCondition, StainTransform
+    from napari_batchfx.stain.export import ExportedSlide
     from napari_batchfx.study.adapted import AdaptOutcome
     from napari_batchfx.study.cluster import Cluster
     from napari_batchfx.study.encoding import EncodeOutcome
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from napari_batchfx.study.sheet import SheetOutcome
     from napari_batchfx.study.stain_conditions import StainStability
     from napari_batchfx.study.stain_effect import StainEffect
+    from napari_batchfx.study.stain_overview import StainOverview
     from napari_batchfx.study.step import Step
     from napari_batchfx.tiles import TileGrid
 
@@ -263,6 +265,42 @@ class Bench(Shelf):
 
         return self._watched(
             stain_conditions_job(self, slides, conditions=conditions, head=head, boxes_um=boxes_um)
+        )
+
+    def stain_overview_job(self, slides: Sequence[SlideEntry | str] | None = None) -> Job[StainOverview]:
+        """The stain of slides side by side (``settings.stain``), with the transforms to the target."""
+        from napari_batchfx.study.stain_overview import stain_overview_job
+
+        return self._watched(stain_overview_job(self, slides))
+
+    def export_stain_job(
+        self,
+        entry: SlideEntry | str,
+        path: Path | str,
+        *,
+        region_um: tuple[float, float, float, float] | None = None,
+        level: int = 0,
+        compression: str = "deflate",
+        quality: int = 90,
+        overwrite: bool = False,
+    ) -> Job[ExportedSlide]:
+        """Write a slide normalised as ``settings.stain`` says.
+
+        Parameters and result are those of :func:`napari_batchfx.stain.export.export_job`.
+        """
+        from napari_batchfx.study.stain_export import export_stain_job
+
+        return self._watched(
+            export_stain_job(
+                self,
+                entry,
+                path,
+                region_um=region_um,
+                level=level,
+                compression=compression,
+                quality=quality,
+                overwrite=overwrite,
+            )
         )
 
     def leave_a_core_free(self) -> None:

@@ -16,12 +16,14 @@ from napari_batchfx.study.tile_facts import facts
 from napari_batchfx.study.tile_values import tile_values
 
 if TYPE_CHECKING:
+    from napari_batchfx.encoders import Encoder
     from napari_batchfx.slides import Slide
+    from napari_batchfx.stain import StainTransform
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.entries import SlideEntry
     from napari_batchfx.tiles import ArtefactMask, TileGrid
 
-__all__ = ["SeenTile", "saw", "saw_job"]
+__all__ = ["SeenTile", "as_normalised", "saw", "saw_job"]
 
 #: Tiles across the surroundings, and pixels.
 _CONTEXT_TILES, _CONTEXT_PX = 5, 240
@@ -115,6 +117,28 @@ def saw_job(study: Bench, entry: SlideEntry | str, cell: tuple[int, int]) -> Job
         _one_at_a_time.release()
     provenance, warnings = facts(recipe, place, entry, tile, tissue, found)
     return replace(tile, provenance=provenance, warnings=warnings)
+
+
+def as_normalised(
+    tile: SeenTile, transform: StainTransform, encoder: Encoder
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What the encoder gets of a tile as scanned, and through a stain transform, whatever is set.
+
+    Parameters
+    ----------
+    tile : SeenTile
+    transform : StainTransform
+        Of the tile's slide.
+    encoder : Encoder
+
+    Returns
+    -------
+    (uint8 (p, p, 3), uint8 (p, p, 3))
+        After the encoder's own resize.
+    """
+    read = tile.as_read[None]
+    stained = np.asarray(transform.transform(read), dtype=np.uint8)
+    return encoder.seen(read)[0], encoder.seen(stained)[0]
 
 
 def _pictures(recipe: Recipe, place: Place, entry: SlideEntry, cell: tuple[int, int]) -> SeenTile:

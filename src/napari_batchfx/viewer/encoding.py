@@ -10,7 +10,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_batchfx.study.live_view import LiveView, Look
-from napari_batchfx.viewer import regions, seam
+from napari_batchfx.viewer import regions, seam, seen
 from napari_batchfx.viewer.motion import Motion
 from napari_batchfx.viewer.painting import Painter
 
@@ -150,25 +150,7 @@ class Encoding(QObject):
     # ------------------------------------------------------------------ the view
 
     def _looks(self) -> list[Look]:
-        """Slides whose layer is visible and on the canvas: box and centre of the view in their own micrometres."""
-        box = seam.view_box_um(self.session.viewer)
-        if box is None:
-            return []
-        y0, x0, y1, x1 = box
-        corners = np.array([[y0, x0], [y0, x1], [y1, x0], [y1, x1]])
-        found = []
-        for entry in self.session.shown_slides():
-            layer = self.session.layer(entry, "slide")
-            if not layer.visible or not self._has_mpp(entry):
-                continue
-            own = self.session.to_slide_um(entry, corners)
-            (b0, a0), (b1, a1) = own.min(axis=0), own.max(axis=0)
-            height, width = self.session.study.open_slide(entry).extent_um
-            if b1 > 0 and a1 > 0 and b0 < height and a0 < width:
-                centre = self.session.to_slide_um(entry, [[(y0 + y1) / 2, (x0 + x1) / 2]])[0]
-                box_um = (float(b0), float(a0), float(b1), float(a1))
-                found.append(Look(entry, box_um, (float(centre[0]), float(centre[1]))))
-        return found
+        return seen.looks(self.session)
 
     def _on_moved(self) -> None:
         if self.session.is_closed:
