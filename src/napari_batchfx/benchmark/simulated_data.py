@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_batchfx.benchmark.encoding import mini_features
 from napari_batchfx.benchmark.scanners import eight_scanners
 from napari_batchfx.errors import SampleError
 from napari_batchfx.jobs import Progress, Ticker
@@ -57,7 +58,7 @@ def simulated_features(data: Path, cache: Path) -> Generator[Progress, None, Sim
             text: dict[str, Any] = {k: kept[k].astype(object) for k in ("label", "unit")}
             return Simulated(kept["x"], text["label"], text["unit"], kept["control"], list(scanners))
     tissue, label, unit = yield from _tissue(data)
-    encode = _encoder()
+    encode = mini_features()
     ticker = Ticker(len(tissue) * len(scanners), "rendering and encoding", unit="tiles")
     x = []
     for k, scanner in enumerate(scanners.values()):
@@ -142,23 +143,3 @@ def _real_tiles(data: Path) -> Generator[tuple[tuple[str, str, str], NDArray[np.
             cell = Image.open(path).convert("RGB").resize((112, 112), Image.Resampling.BOX)
             image = np.pad(np.asarray(cell), ((8, side - 120), (8, side - 120), (0, 0)), mode="reflect")
             yield ("crc", name, path.stem), image
-
-
-def _encoder() -> Any:
-    """uint8 (n, h, w, 3) to float32 (n, 1280) at the tiles' own size."""
-    import torch
-
-    from napari_batchfx.adapt.heads._norms import chunked
-    from napari_batchfx.adapt.heads.network import IMAGENET, _build
-
-    model = _build("batchfx-mini", 2).eval()
-
-    def encode(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            parts = [
-                model.forward_head(model.forward_features(x), pre_logits=True).numpy()
-                for x in chunked(tiles, 32, *IMAGENET)
-            ]
-        return np.concatenate(parts).astype(np.float32)
-
-    return encode

@@ -10,6 +10,7 @@ import typer
 from napari_batchfx.cli import (
     adapting,
     aligning,
+    benchmark,
     conditions,
     demo,
     diagnosis,
@@ -64,6 +65,7 @@ for _room in (
     repeating,
     store,
     aligning,
+    benchmark,
     adapting,
     staining,
     encoders,
