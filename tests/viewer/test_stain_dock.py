@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QScrollArea
 from tests.viewer.conftest import tissue
 
 from napari_batchfx.slides import open_slide, tile_cache, write_pyramid
-from napari_batchfx.stain import StainChannel
+from napari_batchfx.stain import CONDITIONS, SimulatedStain, StainChannel, save_conditions
 from napari_batchfx.viewer import compare, regions, seam
 from napari_batchfx.viewer.docks.stain import StainDock
 from napari_batchfx.viewer.session import session_for
@@ -301,3 +301,34 @@ def test_export(shown, wait, tmp_path):
         assert again.shape == (80, 140)
     opened = dock.viewer.open(tmp_path / "region.ome.tif", plugin="napari-batchfx")  # as one would look at it
     assert opened[0].data.shape == (80, 140, 3)
+
+
+def test_another_laboratorys_stain(dock, wait, qtbot, tmp_path):
+    study, box = dock.session.study, dock.conditions
+    box.more.expand(animate=False)
+    pale = CONDITIONS[0]
+    box.condition.setCurrentIndex(box.condition.findData(pale.id))
+    box.condition.activated.emit(box.condition.currentIndex())
+    wait(lambda: "Shown as" in dock.card.text)
+    entry = study.slides[0]
+    original = np.asarray(dock.session.layer(entry, "slide").data)
+    expected = SimulatedStain(pale, study.stain_estimate(entry, "density")).transform(original)
+    np.testing.assert_array_equal(np.asarray(preview(dock).data), expected)
+    assert preview(dock).name == "A-1 · pale stain (simulated)"
+    assert dock.show_group.checkedId() == -1
+    click(dock.show_group.button(0))
+    assert not preview(dock).visible
+    assert box.condition.currentIndex() == 0
+    save_conditions(CONDITIONS[:2], tmp_path / "own.json")
+    box.use_file(tmp_path / "own.json")
+    assert box.condition.count() == 3
+    click(box.row.button)
+    wait(lambda: not box.job.is_running, 120)
+    assert box.found is not None, dock.card.text
+    assert "Under 2 simulated stains" in dock.card.text
+    assert "Train a head" in dock.card.text
+    layer = dock.session.layer(entry, "stability")
+    assert layer.visible
+    rows = box.found.slide == box.found.fingerprints.index(entry.fingerprint)
+    row, col = box.found.cells[rows][0]
+    assert layer.data[row, col] == np.float32(box.found.feature_spread[rows][0])

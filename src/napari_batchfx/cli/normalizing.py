@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from napari_batchfx.cli._app import command, drive, note, out, wait
+from napari_batchfx.cli.staining import stain_method
 from napari_batchfx.cli.tissue import Icc
 
 __all__ = ["register"]
+
+_TARGETS = ("built-in reference", "another slide", "average of several slides")
 
 
 def register(app: typer.Typer) -> None:
@@ -23,9 +26,14 @@ def normalize(
     out_file: Annotated[
         Path, typer.Option("--out", "-o", help="Slide to write: .ome.tif, .ome.tiff or .ome.zarr.")
     ],
-    method: Annotated[str, typer.Option(help="macenko or reinhard.")] = "macenko",
+    method: Annotated[
+        str, typer.Option(help="How stain is found and matched: macenko, vahadane, ... (see the docs).")
+    ] = "macenko",
     target: Annotated[
-        Path | None, typer.Option(help="Slide whose stain is the target; a built-in reference otherwise.")
+        list[Path] | None,
+        typer.Option(
+            help="Slide whose stain is the target, several for their average; a built-in reference otherwise."
+        ),
     ] = None,
     strength: Annotated[
         float, typer.Option(help="0 = as it is, 1 = fully normalised.", min=0.0, max=1.0)
@@ -49,20 +57,20 @@ def normalize(
 ) -> None:
     """Write a slide, or a part of it, with its stain normalised; no label, no names."""
     from napari_batchfx.slides import open_slide
-    from napari_batchfx.stain import MacenkoNormalizer, ReinhardNormalizer
+    from napari_batchfx.stain import average, estimate_slide
+    from napari_batchfx.stain import method as method_of
     from napari_batchfx.stain.export import export_job
 
-    kinds = {"macenko": MacenkoNormalizer, "reinhard": ReinhardNormalizer}
-    if method not in kinds:
-        raise typer.BadParameter("choose macenko or reinhard", param_hint="--method")
+    chosen = str(stain_method(method, "--method"))
     box = None if region is None else _box(region)
-    normalizer = kinds[method](strength=strength)
+    kind: Any = method_of(chosen).normalizer
     with open_slide(slide, mpp=mpp, icc=icc or "off") as opened:
         with wait("estimating stain"):
-            if target is not None:
-                with open_slide(target, icc=icc or "off") as aim:
-                    normalizer.fit(aim)
-            transform = normalizer.for_slide(opened)
+            aims: list[Any] = []
+            for path in target or []:
+                with open_slide(path, icc=icc or "off") as aim:
+                    aims.append(estimate_slide(aim, chosen))
+            transform = kind(average(aims) if aims else None, strength=strength).for_slide(opened)
         done = drive(
             export_job(
                 opened,
@@ -72,7 +80,7 @@ def normalize(
                 level=level,
                 compression="deflate" if jpeg is None else "jpeg",
                 quality=jpeg or 90,
-                target="built-in reference" if target is None else "another slide",
+                target=_TARGETS[min(2, len(aims))],
                 overwrite=overwrite,
             )
         )

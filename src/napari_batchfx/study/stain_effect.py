@@ -217,7 +217,7 @@ def _normalised(encode: EncodeSettings, choice: StainSettings) -> EncodeSettings
 
 
 def _target(choice: StainSettings) -> str:
-    if getattr(choice, "cohort", False):
+    if choice.cohort:
         return "the average of all slides"
     return "the built-in reference" if choice.target is None else "a slide of the study"
 

@@ -20,6 +20,7 @@ KINDS = (
     "artefacts",
     "encoded",
     "probe",
+    "stability",
     "before",
     "after",
     "changed",
@@ -51,7 +52,7 @@ def show_only(session: Session, kind: str | None, note: str = "") -> None:
         for layer in viewer.layers
         if tag(layer).get("kind") == kind and not tag(layer).get("placeholder")
     ]
-    if shown and kind in ("probe", "encoded"):
+    if shown and kind in ("probe", "encoded", "stability"):
         seam.set_colorbar(viewer, shown[-1], True)  # one legend is enough: the slides share the scale
     title = shown[-1].name.rpartition(" · ")[2] if shown else ""
     note = note or _NOTES.get(str(kind), "")

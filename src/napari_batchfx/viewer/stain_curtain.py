@@ -55,7 +55,9 @@ class StainCurtain(QObject):
 
     def names(self) -> list[str]:
         """What is written over the two sides."""
-        return ["as scanned", "normalised"]
+        shown = self._layers.shown()
+        title = shown[-1].name.rpartition(" · ")[2] if shown else ""
+        return ["as scanned", title or "normalised"]
 
     def set_edge(self, fraction: float, index: int = 0) -> None:
         """Put the edge at a fraction of the canvas from the left."""

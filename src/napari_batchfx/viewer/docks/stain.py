@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_batchfx.viewer import compare, regions
 from napari_batchfx.viewer.docks.common import Dock, RunRow, choice, fill, form_row, tool_button
+from napari_batchfx.viewer.docks.stain_conditions import ConditionsBox
 from napari_batchfx.viewer.docks.stain_export import ExportBox
 from napari_batchfx.viewer.docks.stain_numbers import NumbersBox
 from napari_batchfx.viewer.docks.stain_signature import SignatureBox
@@ -99,8 +100,9 @@ class StainDock(Dock):
         self.numbers = NumbersBox(self)
         self.signature = SignatureBox(self)
         self.tile = TileBox(self)
+        self.conditions = ConditionsBox(self)
         self.export = ExportBox(self)
-        self.add(self.split, self.row, self.numbers, self.signature, self.tile, self.export)
+        self.add(self.split, self.row, self.numbers, self.signature, self.tile, self.conditions, self.export)
         self.finish()
         self.job = self.make_job(self.row, self._on_done, self.refresh, stopped="Stopped.")
         self._connect()
@@ -149,6 +151,7 @@ class StainDock(Dock):
     def look(self, what: str, *, again: bool = False) -> None:
         """Show "off", "preview", "first" or "second" (one stain alone) on the slides; estimates what is missing first."""
         self._wanted = what
+        self.conditions.reset()
         if what == "off":
             self._apply()
             return
@@ -172,10 +175,33 @@ class StainDock(Dock):
         from napari_batchfx.study.inspection import as_normalised
 
         encoder = self.session.study.loaded_encoder()
-        found = None if self.overview is None else self.overview.transforms.get(tile.fingerprint)
-        if encoder is None or found is None:
-            return None
-        return as_normalised(tile, found.with_strength(self.strength.value() / 100), encoder)
+        if self._wanted == "condition":
+            found: Any = self.conditions.simulated.get(tile.fingerprint)
+        else:
+            found = None if self.overview is None else self.overview.transforms.get(tile.fingerprint)
+            found = None if found is None else found.with_strength(self.strength.value() / 100)
+        return None if encoder is None or found is None else as_normalised(tile, found, encoder)
+
+    def show_simulated(self, stains: dict[str, Any], label: str) -> None:
+        """Show slides (by fingerprint) under a simulated staining condition."""
+        self._wanted = "condition"
+        self.layers.strength = self.strength.value() / 100
+        for entry in self.session.shown_slides():
+            if entry.fingerprint in stains:
+                self.guarded(
+                    partial(
+                        self.layers.show,
+                        entry,
+                        stains[entry.fingerprint],
+                        f"{label} (simulated)",
+                        blends=True,
+                    )
+                )
+            else:
+                self.session.drop(entry, "preview")
+        self.session.show_only("preview")
+        self.refresh()
+        self.tile.refresh()
 
     def _estimate(self) -> None:
         self.write_settings()
@@ -287,8 +313,15 @@ class StainDock(Dock):
             )
             button.setToolTip(why)
         visible = [layer for layer in self.layers.shown() if layer.visible]
-        now = next((k for k, (key, *_) in enumerate(_SHOW) if key == self._wanted and k), 1) if visible else 0
-        self.show_group.button(now).setChecked(True)
+        if self._wanted == "condition" and visible:
+            self._uncheck()
+        else:
+            now = (
+                next((k for k, (key, *_) in enumerate(_SHOW) if key == self._wanted and k), 1)
+                if visible
+                else 0
+            )
+            self.show_group.button(now).setChecked(True)
         self.split.setEnabled(bool(shown))
         blocked = self.split.blockSignals(True)
         self.split.setChecked(self.curtain.is_on)
@@ -297,11 +330,19 @@ class StainDock(Dock):
         self.region.setEnabled(entry is not None)
         self.region.setChecked(entry is not None and entry.name in study.settings.stain.regions)
         self.signature.refresh()
+        self.conditions.refresh()
         self.export.refresh()
         if not study.slides:
             self.card.say("No slide to normalise yet.", links={"Open Slides": "dock:slides"})
         elif self.card.text == "" or self.card.text.startswith("No slide"):
             self.card.say("Ready: preview the normalised slides.")
+
+    def _uncheck(self) -> None:
+        """None of the buttons says what is shown."""
+        self.show_group.setExclusive(False)
+        for button in self.show_group.buttons():
+            button.setChecked(False)
+        self.show_group.setExclusive(True)
 
     def _aim_text(self, entry: SlideEntry) -> str:
         drawn = entry.name in self.session.study.settings.stain.regions
@@ -373,7 +414,11 @@ class StainDock(Dock):
 
     def _on_slides(self) -> None:
         """Slides came or went: new ones get their preview, too."""
-        if self._wanted != "off" and self.session.shown_slides() and not self._is_current():
+        if (
+            self._wanted not in ("off", "condition")
+            and self.session.shown_slides()
+            and not self._is_current()
+        ):
             if not self.job.is_running:
                 self._estimate()
         elif self.overview is not None and not self.session.study.slides:
@@ -382,9 +427,11 @@ class StainDock(Dock):
 
     def _on_altered(self, fingerprint: str) -> None:
         """A slide is read in other colours: its estimate was of the old ones, and is made again off this thread."""
-        was_on, wanted = self._wanted != "off", self._wanted
+        wanted = self._wanted
         self._forget()
-        if was_on and any(entry.fingerprint == fingerprint for entry in self.session.shown_slides()):
+        if wanted not in ("off", "condition") and any(
+            entry.fingerprint == fingerprint for entry in self.session.shown_slides()
+        ):
             self.look(wanted)
 
     def _on_active(self, _event: object = None) -> None:
@@ -397,6 +444,7 @@ class StainDock(Dock):
         self._wanted = "off"
         self.numbers.show_overview(None)
         self.signature.clear()
+        self.conditions.clear()
         if self.curtain.is_on:
             self.curtain.switch(False)
 
