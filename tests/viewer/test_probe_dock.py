@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import numpy as np
@@ -79,9 +80,14 @@ def test_cancel_keeps_the_last_result(dock, wait):
 def test_card_and_numbers_say_what_it_rests_on(dock):
     result = dock.session.study.results.probe.result
     assert f"{round(100 * result.balanced_accuracy)} of 100" in dock.card.text
+    assert len(result.warnings) > 3
+    assert result.warnings[0] in dock.card.text
+    dock.pages.turn("Confusion")
+    dock.card.link.emit("probe:numbers")  # "n more to mind"
+    assert dock.pages.current == "Numbers"
+    text = html.unescape(dock.pages.page("Numbers").text.text())
     for warning in result.warnings:
-        assert warning in dock.card.text
-    text = dock.pages.page("Numbers").text.text()
+        assert warning in text
     for said in (
         "guessing: 0.5",
         "ECE",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from napari_batchfx.probe import SiteProbeResult
     from napari_batchfx.probe.metrics import MetricResult
+    from napari_batchfx.probe.probes import ProbeName
 
 __all__ = ["BeforeAfter", "Measure", "compare_job"]
 
@@ -155,6 +156,7 @@ def compare_job(
     n_splits: int = 5,
     seed: int = 0,
     n_bootstrap: int = 1000,
+    probe: ProbeName = "logistic",
 ) -> Job[BeforeAfter]:
     """Probe, robustness index and class retention of the same tiles with two sets of features.
 
@@ -168,6 +170,8 @@ def compare_job(
         Column of the class; without classes the robustness index and the retention are left open.
     n_splits, seed, n_bootstrap : int
         Of folds and intervals; folds are the same on both sides.
+    probe : {"logistic", "centroid", "knn", "linear"}
+        The classifier.
 
     Returns
     -------
@@ -205,12 +209,12 @@ def compare_job(
     _check(before, after)
     options: dict[str, Any] = {
         "batch": batch, "group": group, "n_splits": n_splits, "seed": seed, "permutations": 0,
-        "n_bootstrap": n_bootstrap,
+        "n_bootstrap": n_bootstrap, "probe": probe,
     }  # fmt: skip
     first = yield from site_probe_job(before, **options)
     second = yield from site_probe_job(after, **options)
     yield Progress(1, 3, "comparing", "steps")
-    probe = Measure(
+    accuracy = Measure(
         "probe accuracy",
         first.balanced_accuracy,
         second.balanced_accuracy,
@@ -221,7 +225,7 @@ def compare_job(
     )
     robustness, retention = yield from _biology(before, after, label, batch, group, n_bootstrap, seed)
     told = [w for w in dict.fromkeys([*first.warnings, *second.warnings]) if "relabel" not in w]
-    return BeforeAfter(probe, robustness, retention, batch, int(before.n_obs), first, second, tuple(told))
+    return BeforeAfter(accuracy, robustness, retention, batch, int(before.n_obs), first, second, tuple(told))
 
 
 def _biology(

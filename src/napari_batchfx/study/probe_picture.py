@@ -14,6 +14,7 @@ from napari_batchfx.errors import BatchfxError
 from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.study.encoding import BLOCK, EncodedTiles
 from napari_batchfx.study.maps import QUANTITIES, Quantity, probe_look
+from napari_batchfx.study.probe_table import stored_array
 from napari_batchfx.study.settings import EncodeSettings
 from napari_batchfx.study.tables import batch_value
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ProbePicture", "ViewFigure", "catch_up_job"]
 
 _COLUMNS = ("slide", "patient", "site", "scanner", "stain")
-_SAME = ("encoder", "precision", "normalizer", "target")
+_SAME = ("encoder", "precision", "normalizer", "target", "cohort")
 
 
 @dataclass(frozen=True)
@@ -130,15 +131,20 @@ class ProbePicture:
             self._changed.add(tiles.fingerprint)
         return int(np.isfinite(proba).all(axis=1).sum())
 
+    def prepare(self) -> None:
+        """Take in the probe's own tiles, of slides that were not looked at yet."""
+        with self._lock:
+            for fingerprint in self.outcome.tiles.fingerprints:
+                self._slide(fingerprint)
+
     def maps(self, what: Quantity = "confidence", *, changed: bool = False) -> dict[str, TileMap]:
         """Maps by fingerprint: of all slides with a value, or of those ``changed`` since the last call."""
         from napari_batchfx.tiles import TileMap
 
         result = self.outcome.result
         look = probe_look(result.batch, float(result.chance), what)
+        self.prepare()
         with self._lock:
-            for fingerprint in self.outcome.tiles.fingerprints:
-                self._slide(fingerprint)
             names = [name for name in (self._changed if changed else self._slides) if name in self._slides]
             self._changed -= set(names)
             found = {}
@@ -300,16 +306,10 @@ def catch_up_job(study: Bench, picture: ProbePicture) -> Job[int]:
     fitted = outcome.result.fitted
     if fitted is None:
         return 0
-    encode = EncodeSettings(**outcome.computed_from["encode"])
     for done, entry in enumerate(list(study.slides)):
         yield Progress(done, len(study.slides), "scoring tiles encoded since", "slides")
         try:
-            grid = study.grid_of(entry, encode)
-            transform = study.instruments.encode_transform(entry, encode)
-            key = "none" if transform is None else transform.key
-            array = study.store().array(
-                entry.fingerprint, outcome.computed_from["encoder"], grid.key, key, dim=fitted.dim
-            )
+            grid, array = stored_array(study, outcome, entry, fitted.dim)
             cells = np.asarray(array.done_cells(), dtype=np.int64).reshape(-1, 2)
             cells = cells[np.asarray(array.has(cells), dtype=bool)]
             for start in range(0, len(cells), BLOCK):

@@ -24,12 +24,13 @@ KINDS = (
     "before",
     "after",
     "changed",
+    "picked",
     "regions",
     "landmarks",
     "space",
 )
 
-_ALWAYS = ("slide", "regions", "landmarks", "tissue", "artefacts")
+_ALWAYS = ("slide", "regions", "landmarks", "tissue", "artefacts", "picked")
 """What other docks show and hide: no overlay of tile values."""
 
 _NOTES = {"probe": "grey is guessing", "encoded": "similar colours look alike to the encoder"}

@@ -43,6 +43,7 @@ class ProbeOverlay(QObject):
     """
 
     came = Signal()  # tiles were scored
+    looked = Signal(str)  # something else is shown: "after", "difference", ...
     _came = Signal()  # the same, from the job's thread
 
     def __init__(self, session: Session) -> None:
@@ -97,7 +98,7 @@ class ProbeOverlay(QObject):
         words = {
             "margin": "site probe, margin",
             "entropy": "site probe, entropy",
-            "difference": "site probe, after - before",
+            "difference": "site probe, change",
             "after": "site probe, after",
         }
         return f"{words.get(self.what, 'site probe')} ({batch})"

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QSizePolicy, QWidget
 
 from napari_batchfx.viewer.docks.common import Dock, RunRow, choice, fill, hint
+from napari_batchfx.viewer.docks.probe_after import AfterPage
+from napari_batchfx.viewer.docks.probe_components import ComponentsPage
+from napari_batchfx.viewer.docks.probe_gallery import GalleryPage
 from napari_batchfx.viewer.docks.probe_inputs import ProbeInputs, values_of
 from napari_batchfx.viewer.docks.probe_numbers import CalibrationPage, ConfusionPage, NumbersPage
 from napari_batchfx.viewer.docks.probe_pages import Pages
+from napari_batchfx.viewer.docks.probe_robustness import RobustnessPage
+from napari_batchfx.viewer.docks.probe_scatter import ScatterPage
+from napari_batchfx.viewer.probe_meter import ProbeMeter
 from napari_batchfx.viewer.probe_overlay import probe_overlay_for
 
 if TYPE_CHECKING:
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ProbeDock"]
 
 _SHOWN = [("confidence", "confidence"), ("margin", "margin"), ("entropy", "entropy")]
+_ON_CARD = 2
 _KINDS = {"recognised": "warn", "undecided": "info", "not recognised": "good"}
 
 
@@ -56,6 +63,22 @@ class ProbeDock(Dock):
         line.setContentsMargins(0, 0, 0, 0)
         line.addWidget(self.show_map)
         line.addWidget(self.quantity, 1)
+        self.live = QCheckBox("Paint new tiles")
+        self.live.setChecked(self.overlay.is_live)
+        self.live.setToolTip(
+            "Tiles encoded from now on are scored at once, each by a classifier that never saw its patient."
+        )
+        self.meter = ProbeMeter(self.overlay)
+        self.show_meter = QCheckBox("Meter")
+        self.show_meter.setToolTip(
+            "On the canvas: how many of the tiles in view are recognised, against guessing."
+        )
+        following = QWidget()
+        line = QHBoxLayout(following)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.live)
+        line.addWidget(self.show_meter, 1)
+        self.live_note = hint("")
         self.pages = Pages()
         self._add_pages()
         self.pages.hide()
@@ -63,6 +86,8 @@ class ProbeDock(Dock):
             self.inputs,
             self.row,
             shown,
+            following,
+            self.live_note,
             self.pages,
             hint("The probe sees what the encoder sees. It says nothing about diagnosis."),
         )
@@ -73,6 +98,9 @@ class ProbeDock(Dock):
         self.show_map.toggled.connect(self._on_show)
         self.quantity.activated.connect(self._on_quantity)
         self.inputs.changed.connect(self.refresh)
+        self.live.toggled.connect(self._on_live)
+        self.show_meter.toggled.connect(self.meter.set_on)
+        self.overlay.looked.connect(self._on_looked)
         for signal in (
             self.session.slides_changed,
             self.session.settings_changed,
@@ -80,6 +108,9 @@ class ProbeDock(Dock):
         ):
             signal.connect(lambda *_: self.refresh())
         self.session.study_changed.connect(self._on_study)
+        self.card.link.connect(
+            lambda target: self.pages.turn("Numbers") if target == "probe:numbers" else None
+        )
         self._on_study()
 
     def _add_pages(self) -> None:
@@ -87,6 +118,23 @@ class ProbeDock(Dock):
         self.pages.add("Confusion", "Which is taken for which.", lambda: ConfusionPage(self))
         self.pages.add(
             "Calibration", "Whether the confidence can be taken at its word.", lambda: CalibrationPage(self)
+        )
+        self.pages.add(
+            "Components",
+            "Along which components it lies, and how much is colour.",
+            lambda: ComponentsPage(self),
+        )
+        self.pages.add("Scatter", "Every tile as a point, linked with the slides.", lambda: ScatterPage(self))
+        self.pages.add(
+            "Tiles", "The strongest and weakest tiles: what gives it away.", lambda: GalleryPage(self)
+        )
+        self.pages.add(
+            "Robustness",
+            "Robustness index, margins and mixing, with the classes beside.",
+            lambda: RobustnessPage(self),
+        )
+        self.pages.add(
+            "Before/after", "The same probe on normalised or corrected features.", lambda: AfterPage(self)
         )
 
     # ------------------------------------------------------------------ what the user does
@@ -108,6 +156,15 @@ class ProbeDock(Dock):
         else:
             self.session.show_only(None)
 
+    def _on_live(self, on: bool) -> None:
+        self.overlay.set_live(on)
+        self._say_live()
+
+    def _on_looked(self, what: str) -> None:
+        """Another page chose what is shown."""
+        self.show_map.setChecked(True)
+        fill(self.quantity, [*_SHOWN, *((name, name) for name in self.overlay.others)], keep=what)
+
     def _on_quantity(self, _index: int) -> None:
         self.overlay.what = self.quantity.currentData()
         if self.show_map.isChecked():
@@ -121,6 +178,7 @@ class ProbeDock(Dock):
         """Say what is missing, or what the last probe found."""
         self.inputs.name_columns(self.session.study)
         self._refresh_buttons()
+        self._say_live()
         study = self.session.study
         if self.job.is_running:
             return
@@ -161,7 +219,20 @@ class ProbeDock(Dock):
         self.overlay.use(outcome)
         fill(self.quantity, _SHOWN, keep=self.overlay.what)
         self.overlay.paint()
+        self._say_live()
         self.pages.show_outcome(outcome)
+
+    def _say_live(self) -> None:
+        """Why new tiles can't be scored, where they can't."""
+        outcome, picture = self.session.study.results.probe, self.overlay.picture
+        note = ""
+        if outcome is not None and picture is not None and self.live.isChecked():
+            if outcome.result.fitted is None:
+                note = "New tiles can't be scored: the classifiers of this result were not kept. Run the probe again."
+            elif not picture.fits:
+                note = "New tiles are not scored: the encoder or the stain is another one than the probe's."
+        self.live_note.setText(note)
+        self.live_note.setVisible(bool(note))
 
     def _say_result(self, outcome: ProbeOutcome, *, stale: bool = False) -> None:
         result: Any = outcome.result
@@ -171,9 +242,19 @@ class ProbeDock(Dock):
             warnings.insert(0, caveat)
         if stale:
             warnings.insert(0, "Slides or settings have changed since; run it again to update.")
-        self.card.say(headline.rstrip(".") + ".", "\n".join(warnings), kind=_KINDS[result.finding])
+        more = len(warnings) - _ON_CARD
+        if more > 1:  # a card that fills the dock isn't read; the gravest come first, all stand under Numbers
+            warnings, links = warnings[:_ON_CARD], {f"{more} more to mind": "probe:numbers"}
+        else:
+            links = {}
+        self.card.say(
+            headline.rstrip(".") + ".", "\n".join(warnings), kind=_KINDS[result.finding], links=links
+        )
 
     def _on_study(self) -> None:
         self.inputs.show_settings(self.session.study.settings.probe)
         self.refresh()
-        self._take(self.session.study.results.probe)
+        outcome = self.session.study.results.probe
+        self._take(outcome)
+        if outcome is not None and self.show_map.isChecked():
+            self.overlay.show()

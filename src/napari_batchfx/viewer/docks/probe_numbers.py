@@ -122,6 +122,7 @@ def numbers_text(result: SiteProbeResult) -> str:
     if result.association is not None:
         lines.append(f"class with {result.batch}: Cramér's V {result.association:.2f} (0 free, 1 tied)")
     lines += _support(result)
+    lines += [f"<b>Mind</b>: {html.escape(warning)}" for warning in result.warnings]
     return "<br>".join(lines)
 
 

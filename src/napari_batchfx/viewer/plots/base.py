@@ -9,18 +9,12 @@ from qtpy.QtCore import QPointF, QSize, Qt
 from qtpy.QtGui import QColor, QFont
 from qtpy.QtWidgets import QSizePolicy, QToolTip
 
-from napari_batchfx.report.figures import CLASS_COLOURS
 from napari_batchfx.viewer import seam
 
 if TYPE_CHECKING:
     import napari
 
-__all__ = ["ACCENT", "SERIES", "Plot", "elided"]
-
-#: Eight colours that stay apart with colour-vision deficiency and are seen on dark and on light ground: those of the
-#: classes on the slides, the yellow darker.
-SERIES = tuple("#c9b400" if colour == "#f0e442" else colour for colour in CLASS_COLOURS)
-ACCENT = "#d9731a"  # "recognised" of the overlay
+__all__ = ["Plot", "elided"]
 
 
 class Plot(pg.GraphicsView):
@@ -59,7 +53,7 @@ class Plot(pg.GraphicsView):
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus if moves else Qt.FocusPolicy.NoFocus)
         self._titles = {"left": y, "bottom": x}
         self._lines = height
-        self.box = pg.ViewBox(enableMenu=False, enableMouse=moves)
+        self.box = self.make_box()
         self.axes = {side: pg.AxisItem(side, linkView=self.box) for side in ("left", "bottom")}
         layout = pg.GraphicsLayout()
         layout.setContentsMargins(2, 4, 6, 2)
@@ -76,6 +70,10 @@ class Plot(pg.GraphicsView):
         self.themed()
         disconnect = seam.on_theme_changed(viewer, self.themed)
         self.destroyed.connect(lambda *_: disconnect())
+
+    def make_box(self) -> pg.ViewBox:
+        """The box that the data are drawn in."""
+        return pg.ViewBox(enableMenu=False, enableMouse=self.moves)
 
     def sizeHint(self) -> QSize:
         """As wide as the dock, some lines of text high."""

@@ -8,7 +8,8 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import QPointF, Qt
 
-from napari_batchfx.viewer.plots.base import ACCENT, Plot
+from napari_batchfx.viewer.plots.base import Plot
+from napari_batchfx.viewer.plots.colours import ACCENT
 
 if TYPE_CHECKING:
     import napari

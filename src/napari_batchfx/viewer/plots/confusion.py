@@ -9,7 +9,8 @@ import pyqtgraph as pg
 from qtpy.QtCore import QPointF
 from qtpy.QtGui import QColor
 
-from napari_batchfx.viewer.plots.base import ACCENT, Plot, elided
+from napari_batchfx.viewer.plots.base import Plot, elided
+from napari_batchfx.viewer.plots.colours import ACCENT
 
 if TYPE_CHECKING:
     import napari
