@@ -87,8 +87,9 @@ def test_scatter_lights_lassoed_tiles_and_finds_clicked_ones(dock, viewer, wait,
     # a lasso around the right half
     click(page.lasso)
     (x0, y0), (x1, y1) = plot.xy.min(axis=0), plot.xy.max(axis=0)
-    middle, pad = float(np.median(plot.xy[:, 0])), 0.02 * (x1 - x0)
-    drag(plot, [(middle, y0 - pad), (x1 + pad, y0 - pad), (x1 + pad, y1 + pad), (middle, y1 + pad)], qtbot)
+    middle, right, top = float(np.median(plot.xy[:, 0])), 0.02 * (x1 - x0), 0.02 * (y1 - y0)
+    x1, y0, y1 = x1 + right, y0 - top, y1 + top
+    drag(plot, [(middle, y0), (x1, y0), (x1, y1), (middle, y1)], qtbot)
     inside = plot.selected
     assert abs(inside.sum() - (plot.xy[:, 0] > middle).sum()) <= 6  # a pixel of the edge
     lit = 0
