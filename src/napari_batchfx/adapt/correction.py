@@ -173,6 +173,19 @@ class Correction(ABC):
         uns["batchfx_correction"] = {"kind": self.kind, "batch": self.batch, **self._settings()}
         return anndata.AnnData(X=out, obs=table.obs.copy(), var=table.var.copy(), uns=uns)
 
+    def apply_to(self, x: npt.ArrayLike, batch: str) -> NDArray[np.float64]:
+        """Rows (n, d) corrected as tiles of that batch, in float64.
+
+        Raises
+        ------
+        AdaptError
+            If the batch has not been fitted.
+        """
+        self._check_fitted()
+        if batch not in self._by_batch:
+            raise AdaptError(f"{self.batch} {batch} was not there when the correction was fitted.")
+        return self._apply(np.asarray(x, dtype=np.float64), self._by_batch[batch])
+
     def fit_transform(
         self,
         table: AnnData,

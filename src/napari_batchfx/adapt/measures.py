@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["direction", "effective_rank", "placebo", "variance_ratio"]
+__all__ = [
+    "direction",
+    "effective_rank",
+    "leverage",
+    "placebo",
+    "principal_angles",
+    "variance_ratio",
+]
 
 
 def _within(x: NDArray[np.float64], y: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -38,10 +45,65 @@ def direction(
     Where the other tiles have labels (codes, -1 = none), classes that occur in every batch are compared class
     by class, so that a different mixture of classes is not taken for a shift.
     """
-    scale = _scale(x[controls], y[controls])
+    seen, target = _shifts(x, y, controls, label)
+    if seen is None or target is None:
+        return float("nan")
+    size = np.sqrt((seen**2).sum() * (target**2).sum())
+    return float((seen * target).sum() / size) if size > 0 else float("nan")
+
+
+def principal_angles(
+    x: NDArray[np.float64], y: NDArray[np.intp], controls: NDArray[np.bool_], label: NDArray[np.intp]
+) -> tuple[float, ...]:
+    """Angles in degrees between the spaces that the shifts of controls and of the other tiles span.
+
+    Smallest first, one fewer than batches; shifts as in :func:`direction`.
+    """
+    seen, target = _shifts(x, y, controls, label)
+    if seen is None or target is None:
+        return ()
+    bases = []
+    for shifts in (seen, target):
+        _, s, vt = np.linalg.svd(shifts, full_matrices=False)
+        kept = min(len(shifts) - 1, int((s > 1e-9 * max(float(s[0]), 1e-300)).sum()))
+        bases.append(vt[:kept])
+    if not all(map(len, bases)):
+        return ()
+    cosines = np.linalg.svd(bases[0] @ bases[1].T, compute_uv=False)
+    return tuple(float(one) for one in np.degrees(np.arccos(np.clip(cosines, 0.0, 1.0))))
+
+
+def leverage(x: NDArray[np.float64], y: NDArray[np.intp], slide: NDArray[np.intp]) -> float:
+    """Largest move of the shift between batches when one slide is left out, as a share of the shift.
+
+    NaN where no batch has two slides.
+    """
     batches = np.unique(y)
     if len(batches) < 2:
         return float("nan")
+    scale = _scale(x, y)
+    means = np.array([x[y == b].mean(axis=0) for b in batches]) / scale
+    size = float(np.sqrt(((means - means.mean(axis=0)) ** 2).sum(axis=1).max()))
+    moves = []
+    for i, b in enumerate(batches):
+        slides = np.unique(slide[y == b])
+        for s in slides if len(slides) > 1 else ():
+            left = x[(y == b) & (slide != s)].mean(axis=0) / scale
+            # the shift is taken from the mean of all batches, of which this one is a part
+            moves.append(float(np.linalg.norm(left - means[i])) * (1.0 - 1.0 / len(batches)))
+    if not moves:
+        return float("nan")
+    return max(moves) / size if size > 0 else float("inf")
+
+
+def _shifts(
+    x: NDArray[np.float64], y: NDArray[np.intp], controls: NDArray[np.bool_], label: NDArray[np.intp]
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Means of the batches about their mean (B, d), on the controls and on the other tiles."""
+    scale = _scale(x[controls], y[controls])
+    batches = np.unique(y)
+    if len(batches) < 2:
+        return None, None
 
     def shifts(rows: NDArray[np.bool_]) -> NDArray[np.float64] | None:
         means = [x[rows & (y == b)].mean(axis=0) if (rows & (y == b)).any() else None for b in batches]
@@ -50,15 +112,10 @@ def direction(
         m = np.array(means) / scale
         return np.asarray(m - m.mean(axis=0))
 
-    seen = shifts(controls)
     others = ~controls
     classes = [c for c in np.unique(label[others]) if c >= 0]
     per_class = [s for c in classes if (s := shifts(others & (label == c))) is not None]
-    target = np.mean(per_class, axis=0) if per_class else shifts(others)
-    if seen is None or target is None:
-        return float("nan")
-    size = np.sqrt((seen**2).sum() * (target**2).sum())
-    return float((seen * target).sum() / size) if size > 0 else float("nan")
+    return shifts(controls), np.mean(per_class, axis=0) if per_class else shifts(others)
 
 
 def placebo(x: NDArray[np.float64], y: NDArray[np.intp], seed: int = 0, repeats: int = 5) -> float:

@@ -3,6 +3,7 @@
 from napari_batchfx.study.adapted import AdaptOutcome
 from napari_batchfx.study.annotations import Annotation, TileLabels, annotate_cells, tile_labels
 from napari_batchfx.study.cluster import Cluster
+from napari_batchfx.study.control_tiles import ControlTile
 from napari_batchfx.study.encoding import EncodedTiles, EncodeOutcome
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.exporting import EXPORTS, ExportOutcome
@@ -24,6 +25,7 @@ from napari_batchfx.study.settings import (
 from napari_batchfx.study.sheet import RowProblem, SheetOutcome, add_sheet_job, read_sheet
 from napari_batchfx.study.step import Step, StepKind, register_step
 from napari_batchfx.study.study import Study
+from napari_batchfx.study.suggesting import ControlSuggestion
 from napari_batchfx.study.tile_rows import TileRows
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "AdaptSettings",
     "Annotation",
     "Cluster",
+    "ControlSuggestion",
+    "ControlTile",
     "EncodeOutcome",
     "EncodeSettings",
     "EncodedTiles",

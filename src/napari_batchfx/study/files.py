@@ -35,6 +35,7 @@ __all__ = [
 SUFFIX = ".batchfx"
 STUDY_FILE = "study.json"
 ANNOTATIONS_FILE = "annotations.geojson"
+CONTROLS_FILE = "controls.csv"
 FEATURES_FOLDER = "features.zarr"
 RESULTS_FOLDER = "results"
 
@@ -150,7 +151,9 @@ def read_study(folder: Path) -> StudyModel:
     if not path.is_file():
         what = "there is no such folder" if not folder.exists() else f"it holds no {STUDY_FILE}"
         raise StudyError(f"{folder.name}: not a study, {what}; choose a folder that ends in {SUFFIX}.")
-    refuse_links(folder, (STUDY_FILE, ANNOTATIONS_FILE, FEATURES_FOLDER, RESULTS_FOLDER, "stain.json"))
+    refuse_links(
+        folder, (STUDY_FILE, ANNOTATIONS_FILE, CONTROLS_FILE, FEATURES_FOLDER, RESULTS_FOLDER, "stain.json")
+    )
     try:
         data = read_json(path)
     except (OSError, ValueError) as error:

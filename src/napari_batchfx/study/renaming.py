@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_batchfx.study.alignment import rename_reference
@@ -20,6 +21,7 @@ def rename_slide(study: Shelf, old: str, new: str) -> None:
         Annotation(new, a.class_name, a.is_control, a.polygon_um) if a.slide == old else a
         for a in study.annotations
     ]
+    study.controls = [replace(tile, slide=new) if tile.slide == old else tile for tile in study.controls]
     study.problems = [
         Problem(new, problem.text) if problem.subject == old else problem for problem in study.problems
     ]

@@ -192,11 +192,17 @@ def _probe_lacks(study: Bench) -> str:
 
 
 def _adapt_lacks(study: Bench) -> str:
+    from napari_batchfx.adapt import REGISTRY
+    from napari_batchfx.study.steps import has_controls, has_pairs
+
     named = {a.class_name for a in study.annotations if a.class_name is not None}
     classes = {name for name in named if not is_tissue_class(name)}
     classes |= {entry.label for entry in study.slides if entry.label}
     if len(classes) < 2:
         return "draw regions of at least two classes"
-    if not any(a.is_control for a in study.annotations):
-        return "mark regions as control samples"
+    needs = REGISTRY[study.settings.adapt.method].needs
+    if needs == "pairs" and not has_pairs(study):
+        return "align rescans of the same section, or choose another method"
+    if needs == "controls" and not has_controls(study):
+        return "mark regions or tiles as control samples"
     return ""

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_batchfx.study.alignment import lying_on
 from napari_batchfx.study.annotations import Annotation
+from napari_batchfx.study.control_tiles import rescale
 from napari_batchfx.study.entries import IDENTITY
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def rescale_slide(
         Annotation(a.slide, a.class_name, a.is_control, a.polygon_um * factor) if a.slide == entry.name else a
         for a in study.annotations
     ]
+    study.controls = rescale(study.controls, entry.name, factor)
     grow = np.diag([*factor, 1.0])
     if entry.is_aligned or entry.alignment is not None:
         shrink = np.linalg.inv(grow)

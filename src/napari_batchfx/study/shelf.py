@@ -15,6 +15,7 @@ from napari_batchfx.errors import SlideError, StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.alignment import forget_reference
 from napari_batchfx.study.annotations import Annotation
+from napari_batchfx.study.control_tiles import ControlTile
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
 from napari_batchfx.study.problems import Problem
@@ -43,6 +44,8 @@ class Shelf:
         self.slides = slides
         self.settings = settings
         self.annotations: list[Annotation] = []
+        #: Control samples put in or taken out tile by tile; see :meth:`put_controls`.
+        self.controls: list[ControlTile] = []
         self.problems: list[Problem] = []
         self.steps: list[Step] = []
         self._open_slides: dict[str, Slide] = {}
@@ -214,6 +217,7 @@ class Shelf:
             self.annotations = [
                 annotation for annotation in self.annotations if annotation.slide != entry.name
             ]
+            self.controls = [tile for tile in self.controls if tile.slide != entry.name]
             slide = self._open_slides.pop(entry.fingerprint, None)
             self._forget_problems(entry)
             self._slide_changed(entry)

@@ -26,6 +26,7 @@ class Saved:
         self._lock = threading.Lock()
         self._text: str | None = None
         self._regions: tuple[Annotation, ...] | None = None
+        self._basket: str | None = None
         self._seen: str | None = None
 
     def look(self, folder: Path) -> None:
@@ -42,6 +43,7 @@ class Saved:
             return (
                 self._text == snapshot.text
                 and self._regions == snapshot.regions
+                and self._basket == snapshot.basket
                 and (snapshot.folder / files.STUDY_FILE).is_file()
             )
 
@@ -49,6 +51,7 @@ class Saved:
         """Remember what was written."""
         with self._lock:
             self._text, self._regions = snapshot.text, snapshot.regions
+            self._basket = snapshot.basket
             self._seen = _digest(snapshot.folder)
 
 
@@ -62,6 +65,8 @@ class Snapshot:
     text : str
         Of ``study.json``.
     regions : tuple of Annotation
+    basket : str
+        Of the file of control samples; empty = no such file.
     results : Results
     saved : Saved
         Told when it is written.
@@ -70,6 +75,7 @@ class Snapshot:
     folder: Path
     text: str
     regions: tuple[Annotation, ...]
+    basket: str
     results: Results
     saved: Saved
 
@@ -84,6 +90,7 @@ class Snapshot:
         try:
             if self.saved._regions != self.regions or not (self.folder / files.ANNOTATIONS_FILE).is_file():
                 files.write_text(self.folder / files.ANNOTATIONS_FILE, to_geojson(self.regions))
+            self._write_basket(self.folder / files.CONTROLS_FILE)
             self.results.write(self.folder / files.RESULTS_FOLDER)
             files.write_study(self.folder, self.text)
         except OSError as error:
@@ -91,6 +98,12 @@ class Snapshot:
                 f"{self.folder.name}: the study can't be saved ({error.strerror}); choose another place."
             ) from error
         self.saved.wrote(self)
+
+    def _write_basket(self, path: Path) -> None:
+        if not self.basket:
+            path.unlink(missing_ok=True)
+        elif self.saved._basket != self.basket or not path.is_file():
+            files.write_text(path, self.basket)
 
 
 def _digest(folder: Path) -> str | None:

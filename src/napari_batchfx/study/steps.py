@@ -23,10 +23,11 @@ from napari_batchfx.study.tables import (
 )
 
 if TYPE_CHECKING:
+    from napari_batchfx.adapt import ControlDiagnostics
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.settings import AdaptSettings
 
-__all__ = ["adapt_all_job", "adapt_job", "probe_job"]
+__all__ = ["adapt_all_job", "adapt_job", "diagnose_controls_job", "has_controls", "has_pairs", "probe_job"]
 
 
 def probe_job(study: Bench) -> Job[ProbeOutcome]:
@@ -97,8 +98,8 @@ def adapt_all_job(study: Bench, methods: Sequence[str] | None = None) -> Job[lis
     recipe = yield from Recipe.job(study)
     if methods is None:
         # without aligned rescans what learns from pairs has nothing to learn from: no problem to report
-        has_pairs = _has_pairs(study)
-        asked = [method for method in asked if REGISTRY[method].needs != "pairs" or has_pairs]
+        can_pair = has_pairs(study)
+        asked = [method for method in asked if REGISTRY[method].needs != "pairs" or can_pair]
     found = []
     for method in dict.fromkeys(asked):
         if method == choice.method:
@@ -111,7 +112,31 @@ def adapt_all_job(study: Bench, methods: Sequence[str] | None = None) -> Job[lis
     return found
 
 
-def _has_pairs(study: Bench) -> bool:
+def diagnose_controls_job(study: Bench) -> Job[ControlDiagnostics]:
+    """Judge the control samples with the method of the settings (see :meth:`Study.diagnose_controls_job`)."""
+    from napari_batchfx.adapt import make_correction, method_named
+    from napari_batchfx.adapt.controls import diagnose_job
+
+    choice = study.settings.adapt.model_copy(deep=True)
+    yield Progress(0, 0, "reading features")
+    recipe = yield from Recipe.job(study)
+    table = make_study_table(recipe, "tissue", list(study.slides))
+    asked = method_named(choice.method)
+    # controls are judged by a correction that is fitted on them
+    correction = make_correction(choice.method if asked.needs == "controls" else "standardize")
+    return (
+        yield from diagnose_job(
+            table,
+            choice.batch,
+            method=correction,
+            label=choice.label,
+            group=choice.group,
+            seed=choice.seed,
+        )
+    )
+
+
+def has_pairs(study: Bench) -> bool:
     """Whether a slide lies on another one with an alignment that its pairs can be taken from."""
     from napari_batchfx.study.alignment import root_of
 
@@ -133,3 +158,8 @@ def _keep(study: Bench) -> None:
             "results",
             f"The results can't be written to {study.folder.name} ({error}); save the study elsewhere.",
         )
+
+
+def has_controls(study: Bench) -> bool:
+    """Whether any control sample is drawn or in the basket."""
+    return any(a.is_control for a in study.annotations) or any(tile.is_taken for tile in study.controls)

@@ -13,7 +13,8 @@ from typing import Self
 from napari_batchfx.errors import StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.annotations import from_geojson
-from napari_batchfx.study.bench import Bench
+from napari_batchfx.study.control_bench import ControlBench
+from napari_batchfx.study.control_tiles import from_file, to_csv
 from napari_batchfx.study.inside import MAX_BYTES
 from napari_batchfx.study.lock import StudyLock, held_by
 from napari_batchfx.study.problems import Problem
@@ -23,7 +24,7 @@ from napari_batchfx.study.snapshot import Saved, Snapshot
 __all__ = ["Study"]
 
 
-class Study(Bench):
+class Study(ControlBench):
     """Slides, labels, choices and results of one piece of work.
 
     Made by :meth:`create` or :meth:`open`. Nothing is written until :meth:`save`, except features (as they
@@ -42,6 +43,8 @@ class Study(Bench):
         ``settings.encode``, ``.probe``, ``.stain``, ``.adapt``.
     annotations : list of Annotation
         Regions in the order they were drawn.
+    controls : list of ControlTile
+        The basket: control samples put in or taken out tile by tile (:meth:`put_controls`).
     results : Results
         What the jobs found: ``results.probe`` and ``results.adapt`` last, ``results.probes`` and
         ``results.adaptations`` side by side.
@@ -131,6 +134,7 @@ class Study(Bench):
         study = cls(folder, files.read_study(folder))
         study._saved.look(folder)
         study._read_annotations()
+        study._read_controls()
         study.results, broken = Results.read(folder / files.RESULTS_FOLDER)
         study.problems += broken
         for entry in study.slides:
@@ -202,7 +206,8 @@ class Study(Bench):
     def _snapshot(self) -> Snapshot:
         model = files.StudyModel(name=self.name, slides=self.slides, settings=self.settings, steps=self.steps)
         text = files.study_text(self.folder, model)
-        return Snapshot(self.folder, text, tuple(self.annotations), self.results, self._saved)
+        basket = to_csv(self.controls, self.slides, with_identifiers=True) if self.controls else ""
+        return Snapshot(self.folder, text, tuple(self.annotations), basket, self.results, self._saved)
 
     def save_as(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Save the study, with its features and results, in another folder and go on there.
@@ -297,6 +302,25 @@ class Study(Bench):
                 Problem(
                     path.name,
                     f"{path.name}: the drawn regions can't be read; the file is kept as {kept.name} "
+                    f"({error}).",
+                )
+            )
+
+    def _read_controls(self) -> None:
+        path = self.folder / files.CONTROLS_FILE
+        if not path.is_file():
+            return
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise StudyError(f"it has {path.stat().st_size / 1e6:,.0f} MB, more than anybody clicks")
+            self.controls, left = from_file(path.read_text(encoding="utf-8"), path.name, self.slides)
+            self.problems += [Problem(path.name, text) for text in left]
+        except (OSError, UnicodeDecodeError, StudyError) as error:
+            kept = files.set_aside(path)
+            self.problems.append(
+                Problem(
+                    path.name,
+                    f"{path.name}: the control samples can't be read; the file is kept as {kept.name} "
                     f"({error}).",
                 )
             )

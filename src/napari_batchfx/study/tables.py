@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.study.annotations import tile_labels, to_geojson
+from napari_batchfx.study.control_tiles import mark_controls, to_csv
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.pairs import add_pairs
 from napari_batchfx.study.selection import text_of_cells
@@ -63,7 +64,7 @@ def make_study_table(
     from napari_batchfx.features import concat, make_table
 
     study, tables, failed = recipe.study, [], []
-    regions = list(study.annotations)
+    regions, basket = list(study.annotations), list(study.controls)
     for entry in entries:
         try:
             with study.visiting(entry):
@@ -72,7 +73,9 @@ def make_study_table(
                 cells = _table_cells(recipe, entry, place, which)
                 if not len(cells):
                     continue
-                labels, controls = tile_labels(regions, entry.name, grid).of(cells)
+                drawn = tile_labels(regions, entry.name, grid)
+                labels = drawn.of(cells)[0]
+                controls = mark_controls(basket, entry.name, grid, drawn.control)[cells[:, 0], cells[:, 1]]
                 if entry.label:
                     labels = np.array([entry.label if one is None else one for one in labels], object)
                 tables.append(
@@ -188,13 +191,19 @@ def inputs_digest(
     said = [_said(study), encode.model_dump(), settings]
     said += tissue_said(study.settings.tissue, study.annotations)
     text = json.dumps(said, sort_keys=True)
-    return _digest(text + (to_geojson(study.annotations) if regions else ""))
+    return _digest(text + (_drawn(study) if regions else ""))
 
 
 def material_digest(study: Bench, *, regions: bool = True) -> str:
     """Digest of what is looked at, slides and regions, whatever the settings."""
     text = json.dumps(_said(study), sort_keys=True)
-    return _digest(text + (to_geojson(study.annotations) if regions else ""))
+    return _digest(text + (_drawn(study) if regions else ""))
+
+
+def _drawn(study: Bench) -> str:
+    # without a basket the digest is what it was before there were baskets
+    basket = to_csv(study.controls, study.slides, with_identifiers=True) if study.controls else ""
+    return to_geojson(study.annotations) + basket
 
 
 def _said(study: Bench) -> list[dict[str, Any]]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QButtonGroup, QGridLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
+from napari_batchfx.adapt.methods import REGISTRY
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.report.figures import CLASS_COLOURS
+from napari_batchfx.study.steps import has_controls
 from napari_batchfx.study.tissue_regions import is_tissue_class
 from napari_batchfx.viewer import regions
 from napari_batchfx.viewer.docks.common import Dock, RunRow, choice, fill, form_row, hint, tool_button
@@ -89,7 +91,7 @@ class AdaptDock(Dock):
             method,
             "Method",
             self.method,
-            "Standardise: every feature has mean 0 and spread 1 on each scanner's controls. TVN also aligns how features vary together.",
+            "\n".join(f"{one.label}: {one.sentence}" for one in REGISTRY.values()),
         )
         self.row = RunRow(
             "Train and adapt",
@@ -135,6 +137,7 @@ class AdaptDock(Dock):
         self.row.run.connect(self.start)
         self.views.idClicked.connect(lambda *_: self.show_view())
         self.batch.activated.connect(lambda *_: self.refresh())
+        self.method.activated.connect(lambda *_: self.refresh())
         for signal in (
             self.session.slides_changed,
             self.session.regions_changed,
@@ -248,7 +251,8 @@ class AdaptDock(Dock):
             return "No tiles are encoded yet.", {"Open Encode": "dock:encode"}
         if len(regions.class_names(self.session)) < 2:
             return "Draw regions of at least two classes on the slide the model learns from.", {}
-        if not any(annotation.is_control for annotation in study.annotations):
+        needs_controls = REGISTRY[self.method.currentData()].needs == "controls"
+        if needs_controls and not has_controls(study):
             return "Draw control regions on every slide: ordinary tissue of the same kind on each.", {}
         return None
 
