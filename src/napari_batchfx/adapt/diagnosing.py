@@ -172,7 +172,8 @@ def diagnose_job(
     elif lost > max(0.01, _chance_of(numbers["retention_before"], n_known)):
         weak.append(f"Correcting on them costs {100 * lost:.1f} points of tissue accuracy.")
     elif np.isfinite(lost):
-        good.append("Correcting on them costs no tissue accuracy.")
+        beyond = " beyond chance" if lost > 0.005 else ""
+        good.append(f"Correcting on them costs no tissue accuracy{beyond}.")
     fell = numbers["class_before"] - numbers["class_after"]
     if fell > max(0.01, _chance_of(numbers["class_before"], n_known)):
         (bad if fell > 0.05 else weak).append(
