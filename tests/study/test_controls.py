@@ -140,6 +140,7 @@ def test_suggest_judge_export_import_on_the_command_line(study, tmp_path):
 
     run(study.encode_job())
     study.save()
+    study.close()  # another program may not write it meanwhile
 
     def command(*words):
         result = CliRunner().invoke(app, [str(word) for word in words])
