@@ -7,7 +7,14 @@ import re
 
 import pytest
 
-from napari_batchfx.report import ControlsSection, Estimate, compared_rows, methods_paragraph, render_report
+from napari_batchfx.report import (
+    ComponentsSection,
+    ControlsSection,
+    Estimate,
+    compared_rows,
+    methods_paragraph,
+    render_report,
+)
 from napari_batchfx.report.methods_text import asked
 
 
@@ -88,3 +95,24 @@ def test_questions_and_paragraph_name_nobody_on_the_page(data, name):
     page = render_report(dataclasses.replace(data, adaptations=[row]))
     assert any("A-1042" in question for question in asked(dataclasses.replace(data, adaptations=[row])))
     assert name not in page
+
+
+def test_components_are_drawn_with_what_they_hold(data):
+    found = ComponentsSection(
+        "scanner",
+        [0.6, 0.3],
+        {"CS2 / A-1042": [0.55, 0.97]},
+        [0.7, 0.7],
+        [(1, Estimate(0.6, (0.5, 0.7)))],
+        0.5,
+        800,
+        "E",
+        "as scanned",
+    )
+    page = render_report(dataclasses.replace(data, components=found))
+    assert (
+        "Component 2, with 30 % of the variance, alone tells CS2 / Slide 1 apart with an AUROC of 0.97. 800 tiles."
+        in page
+    )
+    assert "0.50–0.70" in page
+    assert "A-1042" not in page

@@ -6,6 +6,7 @@ from napari_batchfx.report.citations import CITATIONS, Citation
 from napari_batchfx.report.compared import ComparedRow, compared_rows
 from napari_batchfx.report.data import (
     AdaptationRow,
+    ComponentsSection,
     ControlsSection,
     DesignTable,
     Estimate,
@@ -25,6 +26,7 @@ __all__ = [
     "AdaptationRow",
     "Citation",
     "ComparedRow",
+    "ComponentsSection",
     "ControlsSection",
     "DesignTable",
     "Estimate",

@@ -13,6 +13,7 @@ from napari_batchfx.tiles import TileMap
 
 __all__ = [
     "AdaptationRow",
+    "ComponentsSection",
     "ControlsSection",
     "DesignTable",
     "Estimate",
@@ -313,6 +314,40 @@ class ControlsSection:
 
 
 @dataclass(frozen=True)
+class ComponentsSection:
+    """Along which principal components of the features the origin lies.
+
+    Parameters
+    ----------
+    batch : str
+        What is recognised ("scanner").
+    explained_variance : sequence of float, length r
+        Share of the variance of each component.
+    auroc : mapping of str to sequence of float
+        For each pair of batches ("A / B"), how well each component alone tells them apart, 0.5..1.
+    level : sequence of float, length r
+        What relabelled slides or groups reach by chance; NaN where it wasn't asked for.
+    first : sequence of (int, Estimate)
+        Balanced accuracy of the probe on the first so many components.
+    chance : float
+    tiles : int
+        It rests on.
+    encoder, stain : str
+        Whose features.
+    """
+
+    batch: str
+    explained_variance: Sequence[float]
+    auroc: Mapping[str, Sequence[float]]
+    level: Sequence[float] = ()
+    first: Sequence[tuple[int, Estimate]] = ()
+    chance: float = float("nan")
+    tiles: int = 0
+    encoder: str = ""
+    stain: str = ""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything a report holds. Sections without content are left out.
 
@@ -347,6 +382,8 @@ class ReportData:
         Names of slides (or patients) that results still use, and the slide's name now ("" where it left).
     controls : ControlsSection, optional
         Of the adaptation that is shown.
+    components : ComponentsSection, optional
+        Of the probe that was run last.
 
     Examples
     --------
@@ -373,3 +410,4 @@ class ReportData:
     with_identifiers: bool = False
     former_names: Mapping[str, str] = field(default_factory=dict)
     controls: ControlsSection | None = None
+    components: ComponentsSection | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
 import math
@@ -19,6 +20,7 @@ from napari_batchfx.report import figures
 from napari_batchfx.report.adaptations import STALE, adaptation_table
 from napari_batchfx.report.citations import citations_for
 from napari_batchfx.report.compared import compared_table
+from napari_batchfx.report.component_figure import component_figure
 from napari_batchfx.report.data import Estimate, Overlay, ProbeSection, ReportData, StainRow
 from napari_batchfx.report.identifiers import Masker
 from napari_batchfx.report.methods_text import asked, methods_paragraph
@@ -101,6 +103,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "asked": [text(question) for question in asked(data)],
         "compared": compared_table(data, masker),
         "controls": _controls(data, masker),
+        "components": _components(data, masker),
         "paragraph": text(methods_paragraph(data)),
         "problems": [text(problem) for problem in data.problems],
         "methods": [text(method) for method in data.methods],
@@ -123,6 +126,28 @@ def _controls(data: ReportData, masker: Masker) -> dict[str, Any] | None:
         "reasons": [masker.text(str(reason)) for reason in found.reasons],
         "counts": [(masker.name(str(name)), f"{n:,}", f"{of:,}") for name, (n, of) in found.counts.items()],
         "measures": list(found.measures),
+    }
+
+
+def _components(data: ReportData, masker: Masker) -> dict[str, Any] | None:
+    found = data.components
+    if found is None or not found.explained_variance:
+        return None
+    masked = {masker.text(str(name)): values for name, values in found.auroc.items()}
+    figure = component_figure(dataclasses.replace(found, auroc=masked))
+    best = max(
+        (max(values), i + 1, name) for name, values in masked.items() for i in [int(np.argmax(values))]
+    )
+    return {
+        "batch": found.batch,
+        "encoder": masker.text(found.encoder),
+        "stain": masker.text(found.stain),
+        "tiles": f"{found.tiles:,}",
+        "figure": figures.to_svg(figure, f"How well each principal component tells each {found.batch} apart"),
+        "best": (number(best[0]), best[1], best[2]),
+        "share": f"{100 * found.explained_variance[best[1] - 1]:.0f} %",
+        "chance": number(found.chance),
+        "first": [(n, *estimate_parts(score)) for n, score in found.first],
     }
 
 

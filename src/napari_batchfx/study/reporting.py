@@ -16,6 +16,7 @@ from napari_batchfx.study import files
 from napari_batchfx.study.maps import adapt_maps, probe_maps
 from napari_batchfx.study.report_rows import (
     adaptation_rows,
+    components_section,
     control_section,
     former_names,
     probe_sections,
@@ -87,6 +88,7 @@ def report_data(study: Bench, *, with_identifiers: bool = False) -> Any:
         stains=_stains(study, thumbnails),
         adaptations=adaptation_rows(study),
         controls=control_section(study),
+        components=components_section(study),
         problems=_problems(study, with_identifiers) + _outdated(study),
         methods=_methods(study),
         steps=_steps(study, study.folder.name if with_identifiers else f"STUDY{files.SUFFIX}"),
