@@ -14,8 +14,11 @@ from napari_batchfx.study import Study
 GAINS = {"A": (1.0, 1.0, 1.0), "B": (0.97, 0.99, 1.01)}
 
 
-def make(folder, n=2, *, labels=True):
-    """``folder/s.batchfx`` with ``n`` slides of each of two scanners, a patient a slide; encoded and probed."""
+def make(folder, n=2, *, labels=True, rows=None):
+    """``folder/s.batchfx`` with ``n`` slides of each of two scanners, a patient a slide; encoded and probed.
+
+    ``rows``: only the upper so many rows of tiles are encoded.
+    """
     with Study.create(folder / "s.batchfx") as study:
         for number in range(1, n + 1):
             image = tissue(number)
@@ -29,10 +32,17 @@ def make(folder, n=2, *, labels=True):
                     study.annotations += [half(name, "pale", "left"), half(name, "dense", "right")]
         study.settings.encode.size_px, study.settings.encode.mpp = TILE, MPP
         study.settings.probe.permutations, study.settings.probe.n_bootstrap = 3, 50
-        run(study.encode_job())
+        cells = None if rows is None else {one.name: upper(study, one, rows) for one in study.slides}
+        run(study.encode_job(cells=cells))
         run(study.probe_job())
         study.save()
     return folder
+
+
+def upper(study, entry, rows):
+    """Cells of the upper rows of a slide."""
+    cells = study.grid(entry).cells(0.0)
+    return cells[cells[:, 0] < rows]
 
 
 def opened(folder, target, session):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -58,8 +59,13 @@ class ProbeOutcome:
             data["computed_from"],
         )
 
-    def write_fitted(self, folder: Path) -> None:
+    def write_fitted(self, folder: Path) -> str:
         """Write the classifiers, so that a study opened again can score tiles that come later.
+
+        Returns
+        -------
+        str
+            Digest of the file, for :meth:`with_fitted`; empty where there are none, or too many to keep.
 
         Raises
         ------
@@ -69,26 +75,29 @@ class ProbeOutcome:
         path, fitted = folder / FITTED_FILE, self.result.fitted
         if fitted is None or _bytes(fitted) > _MOST_BYTES:
             path.unlink(missing_ok=True)
-            return
+            return ""
         try:
             fitted.save(path)
         except ProbeError as error:
             raise OSError(str(error)) from error
+        return _digest(path)
 
-    def with_fitted(self, folder: Path) -> Self:
-        """The same with its classifiers, where the folder has them and they are this result's."""
+    def with_fitted(self, folder: Path, digest: str) -> Self:
+        """The same with its classifiers, where the folder has them and they are this result's.
+
+        A run that was killed between the two files leaves classifiers of another result: the digest tells.
+        """
         from napari_batchfx.probe import FittedProbe
 
-        if not (folder / FITTED_FILE).is_file():
-            return self
-        with contextlib.suppress(ProbeError):  # the result holds without them
-            fitted = FittedProbe.load(folder / FITTED_FILE)
-            # A run that was killed between the two files leaves classifiers of another result: the
-            # temperatures of the folds tell, bit for bit.
-            own = [float(value) for value in self.result.settings.get("temperature", [])]
-            if [*fitted.temperatures] == own and list(fitted.batches) == self.result.batches:
-                return replace(self, result=replace(self.result, fitted=fitted))
+        path = folder / FITTED_FILE
+        with contextlib.suppress(ProbeError, OSError):  # the result holds without them
+            if digest and _digest(path) == digest:
+                return replace(self, result=replace(self.result, fitted=FittedProbe.load(path)))
         return self
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _bytes(fitted: Any) -> int:

@@ -92,12 +92,11 @@ class Results:
         for path, (kind, outcome) in wanted.items():
             if self._written.get(path) is not outcome or not path.is_file():
                 data = {"kind": kind, "version": _VERSION, **outcome.to_dict()}
+                if isinstance(outcome, ProbeOutcome) and path.name == "probe.json":
+                    data["fitted"] = outcome.write_fitted(folder)
                 files.write_text(
                     path, json.dumps(data, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
                 )
-        for outcome in self.probes[-1:]:
-            if self._written.get(folder / "probe.json") is not outcome:
-                outcome.write_fitted(folder)
         # Last, so that a run that is killed here leaves one result twice rather than not at all.
         for kind in _KINDS:
             for path in _paths(folder, kind):
@@ -118,7 +117,7 @@ class Results:
                         raise StudyError("it was written by a newer napari-batchfx")
                     outcome = kind.from_dict(data)
                     if isinstance(outcome, ProbeOutcome) and path.name == "probe.json":
-                        outcome = outcome.with_fitted(folder)
+                        outcome = outcome.with_fitted(folder, str(data.get("fitted", "")))
                     results.keep(outcome)
                     results._written[path] = outcome
                 except (OSError, ValueError, KeyError, TypeError, AttributeError, BatchfxError) as error:
