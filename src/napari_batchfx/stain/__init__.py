@@ -8,6 +8,7 @@ and told apart by its key.
 from __future__ import annotations
 
 from napari_batchfx.errors import StainError
+from napari_batchfx.stain.augment import HEDJitter, RandStainNA, StainAugmentation, StainJitter
 from napari_batchfx.stain.channels import StainChannel, channel_image, separate
 from napari_batchfx.stain.cohort import average
 from napari_batchfx.stain.conditions import (
@@ -47,6 +48,7 @@ __all__ = [
     "REFERENCE_DAB",
     "REFERENCE_LAB",
     "DensityNormalizer",
+    "HEDJitter",
     "LabStatistics",
     "MacenkoNormalizer",
     "MinMaxAuc",
@@ -54,12 +56,15 @@ __all__ = [
     "MultiTargetMacenkoNormalizer",
     "Normalizer",
     "PredictionSpread",
+    "RandStainNA",
     "ReinhardNormalizer",
     "RuifrokNormalizer",
     "SimulatedStain",
+    "StainAugmentation",
     "StainChannel",
     "StainError",
     "StainEstimate",
+    "StainJitter",
     "StainMethod",
     "StainTransform",
     "StainingCondition",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from napari_batchfx.stain.estimate import LAB_METHODS, WHITE, StainEstimate, as_
 from napari_batchfx.stain.kernels import apply_rows, lab_kernel, lab_tables, od_kernel, od_tables
 from napari_batchfx.stain.lab import GLASS, LabStatistics, lab_to_rgb, rgb_to_lab
 from napari_batchfx.stain.least_squares import nonnegative
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["StainTransform"]
 
@@ -151,6 +154,38 @@ class StainTransform:
         return out.reshape(array.shape)
 
     __call__ = transform
+
+    def transform_tensor(self, batch: Tensor, *, channels_first: bool = False) -> Tensor:
+        """The same for a uint8 torch tensor, on whatever device it is; within one grey level.
+
+        On a GPU the tensor stays there (:func:`napari_batchfx.stain.tensors.transform_tensor`); on the CPU
+        the fused kernel is used where the colours come last.
+
+        Parameters
+        ----------
+        batch : uint8 tensor (..., h, w, 3), or (..., 3, h, w)
+            RGB.
+        channels_first : bool
+            Whether the colours come before height and width.
+
+        Returns
+        -------
+        uint8 tensor
+            Same shape and device.
+
+        Raises
+        ------
+        StainError
+            If the batch is not 8-bit RGB.
+        """
+        from napari_batchfx.stain.tensors import transform_tensor
+
+        if batch.device.type == "cpu" and not channels_first and batch.ndim >= 3 and batch.shape[-1] == 3:
+            import torch
+
+            if batch.dtype == torch.uint8:  # the fused kernel is faster than whole-tensor steps
+                return torch.from_numpy(self.transform(batch.numpy()))
+        return transform_tensor(self, batch, channels_first=channels_first)
 
     def transform_float(self, image: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Transform without rounding: the reference implementation in numpy, float64 in 0..255, slow.
