@@ -59,7 +59,7 @@ def test_a_grey_ramp_is_one_colour():
 
 def test_unknown_method_is_refused(tissue):
     with pytest.raises(StainError, match="macenko"):
-        estimate(tissue, "vahadane")
+        estimate(tissue, "magic")
 
 
 def test_fluorescence_is_refused():

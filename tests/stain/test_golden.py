@@ -120,6 +120,27 @@ def test_reinhard_is_close_to_tiatoolbox(tiatoolbox):
     assert np.abs(out - tiatoolbox("norm_reinhard")).mean() / 255 < 0.005
 
 
+@pytest.mark.parametrize(
+    ("source", "method", "most"),
+    [
+        ("low-nuclei-score-level0", "macenko", 0.007),
+        ("medium-nuclei-score-level1", "macenko", 0.007),
+        ("medium-nuclei-score-level1", "reinhard", 0.006),
+        # A pale tile: their tissue mask (Otsu of the tile) leaves out tissue that ours counts, so means differ.
+        ("low-nuclei-score-level0", "reinhard", 0.05),
+    ],
+)
+def test_histolab_differs_only_by_its_tissue_mask_and_third_stain(real_data, source, method, most):
+    """It estimates within its own tissue mask, and scales the residual of Macenko as a third stain."""
+    target = "tissue-level0-7352-11762-7864-12274"
+    image, aim = (rgb(real_data(f"tiles/histolab/{name}.png")) for name in (source, target))
+    expected = rgb(real_data(f"stain/histolab-expected/{target}--{source}--{method}.png")).astype(float)
+    transform = StainTransform(
+        estimate(image, method), estimate(aim, method), as_published=method == "macenko"
+    )
+    assert np.abs(transform.transform(image) - expected).mean() / 255 < most
+
+
 def test_colours_agree_with_scikit_image(source):
     from skimage.color import rgb2lab
 

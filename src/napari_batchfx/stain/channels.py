@@ -97,7 +97,7 @@ class StainChannel:
         alone = StainEstimate(
             self.estimate.matrix * kept, self.estimate.max_concentration, self.estimate.method
         )
-        return StainTransform(self.estimate, alone)
+        return StainTransform(self.estimate, alone, keep_residual=False)
 
     @property
     def key(self) -> str:

@@ -81,14 +81,12 @@ def apply_rows(
 
 @lru_cache(maxsize=64)
 def od_tables(
-    white: White, as_published: bool, offset: float = 1.0, white_out: float = WHITE
+    white: White, offset: float = 1.0, white_out: float = WHITE, offset_out: float = 1.0
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Optical density of each grey level and channel (256, 3), and grey level of each step of density."""
     density = np.log(np.array(white)) - np.log(np.maximum(np.arange(256) + offset, 1.0))[:, None]
     steps = (np.arange(OD_TABLE) + 0.5) / OD_STEPS - OD_OFFSET
-    # The density is that of I + 1; published code forgets the 1 on the way back,
-    # which brightens every pixel by it.
-    levels = np.clip(white_out * np.exp(-steps) - (0.0 if as_published else 1.0), 0.0, 255.0)
+    levels = np.clip(white_out * np.exp(-steps) - offset_out, 0.0, 255.0)
     return density.astype(np.float32), levels.astype(np.float32)
 
 
@@ -109,6 +107,8 @@ def od_kernel() -> Callable[..., None]:
         target: Any,
         strength: Any,
         as_published: Any,
+        kept: Any,
+        base: Any,
     ) -> None:
         zero, half = np.float32(0), np.float32(0.5)
         h0, h1, h2, e0, e1, e2 = (
@@ -119,12 +119,15 @@ def od_kernel() -> Callable[..., None]:
         overlap = h0 * e0 + h1 * e1 + h2 * e2
         scale = np.float32(1) / (np.float32(1) - overlap * overlap)
         lowest = np.float32(-1e9) if as_published else zero
+        # With kept = 1 `target` is the change of each stain's vector, added to the density as it is.
+        whole = kept * steps
+        least = lowest * steps
         for k in range(pixels.shape[0]):
             r, g, b = pixels[k, 0], pixels[k, 1], pixels[k, 2]
             # Light beyond the white point (wx < 0) is no negative stain: it is put back at the end.
             wx, wy, wz = density[r, 0], density[g, 1], density[b, 2]
             x, y, z = max(wx, lowest), max(wy, lowest), max(wz, lowest)
-            wx, wy, wz = wx - x, wy - y, wz - z
+            wx, wy, wz = wx - x + base[0], wy - y + base[1], wz - z + base[2]
             h_alone = h0 * x + h1 * y + h2 * z
             e_alone = e0 * x + e1 * y + e2 * z
             h_free = (h_alone - overlap * e_alone) * scale
@@ -133,9 +136,9 @@ def od_kernel() -> Callable[..., None]:
             # its projection when the other, if there is any, has been taken out.
             h = max(h_alone - overlap * max(e_free, lowest), lowest)
             e = max(e_alone - overlap * max(h_free, lowest), lowest)
-            i = min(max(a0 * h + b0 * e + wx * steps + offset, zero), last)
-            j = min(max(a1 * h + b1 * e + wy * steps + offset, zero), last)
-            m = min(max(a2 * h + b2 * e + wz * steps + offset, zero), last)
+            i = min(max(max(a0 * h + b0 * e + whole * x, least) + wx * steps + offset, zero), last)
+            j = min(max(max(a1 * h + b1 * e + whole * y, least) + wy * steps + offset, zero), last)
+            m = min(max(max(a2 * h + b2 * e + whole * z, least) + wz * steps + offset, zero), last)
             fr, fg, fb = np.float32(r), np.float32(g), np.float32(b)
             # Both are within 0..255, so their blend is.
             out[k, 0] = np.uint8(fr + strength * (levels[np.int32(i)] - fr) + half)

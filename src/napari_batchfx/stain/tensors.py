@@ -90,19 +90,21 @@ def _two_stains(transform: StainTransform, channels: tuple[Tensor, ...]) -> list
         for value, light in zip(channels, white, strict=True)
     ]
     density = [one.clamp(min=lowest) for one in raw]
-    own, aim = transform._matrices()
+    own, aim = transform._kernel_matrices()
+    kept = float(transform._kept())
     h, e = (_weighted(row, density) for row in own)
     overlap = float(own[0] @ own[1])
     scale = 1.0 / (1.0 - overlap * overlap)
     h_free, e_free = (h - overlap * e) * scale, (e - overlap * h) * scale
     amount_h = torch.clamp(h - overlap * e_free.clamp(min=lowest), min=lowest)
     amount_e = torch.clamp(e - overlap * h_free.clamp(min=lowest), min=lowest)
-    back = 0.0 if transform.as_published else 1.0
-    light_out = transform._white_out()
+    light_out, back = transform._out()
+    base = transform._base()
     out = []
     for c, (whole, positive) in enumerate(zip(raw, density, strict=True)):
         # Light beyond the white point is no negative stain: it is put back.
-        depth = amount_h * float(aim[0, c]) + amount_e * float(aim[1, c]) + (whole - positive)
+        depth = amount_h * float(aim[0, c]) + amount_e * float(aim[1, c]) + kept * positive
+        depth = depth.clamp(min=lowest) + (whole - positive) + float(base[c])
         out.append((light_out * torch.exp(-depth) - back).clamp_(0.0, 255.0))
     return out
 

@@ -43,6 +43,9 @@ class StainTransform:
         white.
     warnings : tuple of str
         What could mislead.
+    keep_residual : bool
+        Whether what two stains don't explain of a pixel stays in it, so that a slide is left as it is by its
+        own stain, and pigment and ink keep their colour. The papers drop it (``as_published``).
 
     Examples
     --------
@@ -58,6 +61,7 @@ class StainTransform:
     strength: float = 1.0
     as_published: bool = False
     warnings: tuple[str, ...] = ()
+    keep_residual: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.source, StainEstimate) != isinstance(self.target, StainEstimate):
@@ -83,6 +87,9 @@ class StainTransform:
         """Identity of the transform: equal for equal numbers, in every process; keys stored features."""
         values = self.to_dict()
         values.pop("warnings")
+        values.pop("keep_residual")
+        if self._kept() and isinstance(self.source, StainEstimate):
+            values["residual"] = "kept"
         for side in ("source", "target"):
             # What the numbers are, not where they are from; what is as usual isn't spelled out, so that keys
             # of features stored by earlier versions still hold.
@@ -127,16 +134,18 @@ class StainTransform:
             return array.copy()
         pixels = np.ascontiguousarray(array).reshape(-1, 3)
         if isinstance(self.source, StainEstimate):
-            source, target = (m.astype(np.float32) for m in self._matrices())
+            source, target = (m.astype(np.float32) for m in self._kernel_matrices())
             out = apply_rows(
                 od_kernel(),
                 pixels,
                 workers,
-                *od_tables(self.source.white, self.as_published, self.source.offset, self._white_out()),
+                *od_tables(self.source.white, self.source.offset, *self._out()),
                 source,
                 target,
                 np.float32(self.strength),
                 self.as_published,
+                np.float32(self._kept()),
+                self._base().astype(np.float32),
             )
         else:
             gain, shift = (v.astype(np.float32) for v in self._gains())
@@ -208,19 +217,42 @@ class StainTransform:
         source = cast("StainEstimate", self.source)
         return optical_density(array, source.white, source.offset)
 
-    def _white_out(self) -> float:
-        """Grey level of glass after the transform: as the packages do, or the usual one."""
-        return cast("StainEstimate", self.target).white[0] if self.as_published else WHITE
+    def _out(self) -> tuple[float, float]:
+        """Grey level of glass that densities are taken from on the way back, and what is subtracted then.
+
+        The density is that of I + 1; published code forgets the 1 on the way back, which brightens every
+        pixel by it.
+        """
+        target = cast("StainEstimate", self.target)
+        return (target.white[0], 0.0) if self.as_published else (WHITE, target.offset)
+
+    def _base(self) -> npt.NDArray[np.float64]:
+        """Density of the target's own glass against the usual one, (3,): a slide has its own white."""
+        target = cast("StainEstimate", self.target)
+        return np.zeros(3) if self.as_published else np.log(WHITE / np.array(target.white))
 
     def _two_stains(self, density: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Grey levels, not yet clipped at 0, for optical densities (..., 3)."""
         source, target = self._matrices()
         if self.as_published:
-            return np.minimum(self._white_out() * np.exp(-(density @ np.linalg.pinv(source)) @ target), 255.0)
+            white, _ = self._out()
+            return np.minimum(white * np.exp(-(density @ np.linalg.pinv(source)) @ target), 255.0)
         # Light beyond the white point is no negative stain: it is put back after the stains were changed.
         excess, density = np.minimum(density, 0.0), np.maximum(density, 0.0)
         both = nonnegative(density, source)
-        return np.minimum(WHITE * np.exp(-(both @ target + excess)) - 1.0, 255.0)
+        made = both @ target
+        if self._kept():
+            made = np.maximum(made + density - both @ source, 0.0)
+        white, offset = self._out()
+        return np.minimum(white * np.exp(-(made + excess + self._base())) - offset, 255.0)
+
+    def _kept(self) -> bool:
+        return self.keep_residual and not self.as_published
+
+    def _kernel_matrices(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Source vectors, and what a unit of each stain adds: its new vector, or the change of it."""
+        source, target = self._matrices()
+        return source, target - source if self._kept() else target
 
     def _matrices(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Source vectors (2, 3), and target vectors scaled by the ratio of the intensities (2, 3)."""
@@ -255,6 +287,7 @@ class StainTransform:
             "strength": float(self.strength),
             "as_published": bool(self.as_published),
             "warnings": list(self.warnings),
+            "keep_residual": bool(self.keep_residual),
         }
 
     @classmethod
@@ -275,6 +308,7 @@ class StainTransform:
                 float(values.get("strength", 1.0)),
                 bool(values.get("as_published", False)),
                 tuple(values.get("warnings", ())),
+                bool(values.get("keep_residual", False)),  # transforms of earlier versions dropped it
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StainError(

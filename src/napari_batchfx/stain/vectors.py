@@ -25,6 +25,7 @@ __all__ = ["RUIFROK", "RUIFROK_DAB", "estimators"]
 Floats = npt.NDArray[np.float64]
 
 PERCENTILE = 99.0
+LEAST_SPREAD = 0.01  # of the directions in optical density, radians; single H&E tiles have 0.047 and more
 # A second stain is DAB where it absorbs this many times as much blue as green, and haematoxylin and eosin
 # leave this share unexplained. Over the files at hand: H-DAB at least 1.06 and 0.11 (512 px fields), H&E of
 # 10,000 pixels or more hardly ever both (1 of 1,094 tiles of 128 px).
@@ -94,6 +95,7 @@ def finish(
     """Order, check and measure two vectors: the one with more red is haematoxylin."""
     matrix = ends if ends[0, 0] > ends[1, 0] else ends[::-1]
     refuse_vectors(matrix)
+    _refuse_one_colour(tissue)
     matrix = unit(np.maximum(matrix, 0.0))
     strongest = np.percentile(density @ np.linalg.pinv(matrix), PERCENTILE, axis=0)
     if not np.isfinite(strongest).all() or (strongest <= 1e-3).any():
@@ -112,6 +114,16 @@ def finish(
         residual=unexplained(tissue, matrix),
     )
     return replace(found, warnings=warnings_of(found))
+
+
+def _refuse_one_colour(tissue: Floats) -> None:
+    """Raise where all tissue has one hue: two stains can't be told apart there, whatever the vectors."""
+    directions = tissue / np.maximum(np.linalg.norm(tissue, axis=1, keepdims=True), 1e-9)
+    if np.sqrt(directions.var(axis=0).sum()) < LEAST_SPREAD:
+        raise NoTissueError(
+            "The tissue here has only one colour, so haematoxylin and eosin can't be told apart; "
+            "choose a region with nuclei and stroma, or check that the slide is H&E."
+        )
 
 
 def warnings_of(found: StainEstimate) -> tuple[str, ...]:
