@@ -12,16 +12,21 @@ from napari_batchfx.adapt.harmony import Harmony
 from napari_batchfx.adapt.head import ERMHead, Prediction
 from napari_batchfx.adapt.heads import (
     HEADS,
+    OFFERED_HEADS,
     AdaBNHead,
     AdaptiveNetwork,
     ARMBNHead,
     CSARMBNHead,
     DANNHead,
     DomainContext,
+    HeadResult,
     MLPHead,
+    OfferedHead,
     TrainingPoint,
     TrainingSettings,
     Ways,
+    adapt_head_job,
+    make_head,
 )
 from napari_batchfx.adapt.heads.loading import load_head
 from napari_batchfx.adapt.heads.onnx import ONNXHead
@@ -38,6 +43,7 @@ from napari_batchfx.adapt.tvn import TVN
 __all__ = [
     "HEADS",
     "METHODS",
+    "OFFERED_HEADS",
     "REGISTRY",
     "TVN",
     "ARMBNHead",
@@ -58,10 +64,12 @@ __all__ = [
     "ERMHead",
     "Estimate",
     "Harmony",
+    "HeadResult",
     "MILSettings",
     "MLPHead",
     "Method",
     "ONNXHead",
+    "OfferedHead",
     "Prediction",
     "Procrustes",
     "Ridge",
@@ -72,6 +80,7 @@ __all__ = [
     "TrainingPoint",
     "TrainingSettings",
     "Ways",
+    "adapt_head_job",
     "adapt_job",
     "bags_of",
     "compare_predictions",
@@ -79,6 +88,7 @@ __all__ = [
     "load",
     "load_head",
     "make_correction",
+    "make_head",
     "method_named",
     "scanner_contrast",
 ]

@@ -57,6 +57,12 @@ class Prediction:
         return np.asarray(np.isfinite(self.proba).all(axis=1), dtype=bool)
 
     @property
+    def entropy(self) -> NDArray[np.float64]:
+        """Uncertainty (n,): entropy of the probabilities, 0 certain to 1 even; NaN where there is none."""
+        p = np.maximum(self.proba, 1e-300)
+        return np.asarray(-(p * np.log(p)).sum(axis=1) / np.log(max(2, len(self.classes))))
+
+    @property
     def confidence(self) -> NDArray[np.float64]:
         """Probability of the predicted class (n,), NaN where there is none."""
         return np.where(self.predicted, np.nan_to_num(self.proba, nan=-1.0).max(axis=1), np.nan)
@@ -187,7 +193,7 @@ class ERMHead:
         self._weights = {"mean": basis.mean, "coef": coef, "intercept": fit.intercept}
         self.classes = tuple(names[c] for c in present)
         self.encoder = encoder_key(table)
-        known = next((c for c in ("scanner", "site", "slide") if has_values(table, c)), "slide")
+        known = next((c for c in ("scanner", "site") if has_values(table, c)), "slide")
         self.reference = CompactReference.of(table, known, seed=self.seed)
         self.diagnostics = {
             "tiles": {name: int(n) for name, n in zip(self.classes, counts[present], strict=True)},

@@ -133,7 +133,8 @@ class CompactReference:
         centre, scale = used.mean(axis=0), used.std(axis=0)
         scale[scale < 1e-12] = 1.0
         domains = {}
-        for code, name in enumerate(names):
+        for code, known in enumerate(names):
+            name = shown_name(batch, code, known)
             rows = x[(codes == code) & finite]
             if len(rows):
                 rows = rows[row_order(rows, seed)[: min(most, MOST)]]
@@ -216,6 +217,11 @@ class CompactReference:
         values, vectors = np.linalg.eigh(second)
         k = int(min(_COMPONENTS, d, max(2, sum(map(len, parts)) // 4)))
         return np.asarray(vectors[:, np.argsort(values)[::-1][:k]])
+
+
+def shown_name(batch: str, code: int, name: str) -> str:
+    """Name of a domain in a file: scanners and sites as they are called, slides and patients by number."""
+    return f"{batch} {code + 1}" if batch in ("slide", "patient") else name
 
 
 def _told_apart(a: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> float:

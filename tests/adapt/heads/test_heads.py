@@ -14,10 +14,12 @@ from napari_batchfx.adapt import (
     DANNHead,
     MLPHead,
     TrainingSettings,
+    adapt_head_job,
     load_head,
 )
 from napari_batchfx.adapt.heads import layers
 from napari_batchfx.errors import AdaptError
+from napari_batchfx.jobs import run
 
 SMALL = TrainingSettings(steps=80, hidden=(32, 16), targets=32, controls=48, domains=4)
 
@@ -206,3 +208,39 @@ def test_training_says_what_is_missing(world):
     for kind in (MLPHead, DANNHead):
         with pytest.raises(AdaptError, match="not been trained"):
             kind().predict(world[0])
+
+
+def test_names_of_slides_stay_out_of_the_file(world, tmp_path):
+    table = world[0].copy()
+    table.obs["slide"] = ["secret-" + s for s in table.obs["site"]]
+    head = MLPHead(TrainingSettings(steps=2, hidden=(8, 8))).fit(table, batch="slide")
+    assert b"secret" not in head.save(tmp_path / "head").read_bytes()
+    assert head.reference.names[0] == "slide 1"
+
+
+def test_the_job_trains_adapts_judges_and_compares(world):
+    import anndata
+
+    table = anndata.concat(world)
+    table.obs_names_make_unique()
+    table.obs["slide"] = table.obs["site"]
+    seen = sorted(set(world[0].obs["site"]))
+    points = []
+    result = run(
+        adapt_head_job(table, train_slides=seen, method="csarmbn", settings=SMALL, n_bootstrap=100),
+        lambda p: points.append(p.partial) if p.partial else None,
+    )
+    assert len(points) == 8
+    assert result.target.sum() == world[1].n_obs
+    assert result.comparison.balanced_accuracy_after.value > 0.9
+    assert result.comparison.balanced_accuracy_before.value < 0.85
+    assert result.changed.sum() == result.ways.flipped().sum() > 0
+    assert set(result.judgements) == {"new a", "new b"}
+    assert all(j.is_unlike for j in result.judgements.values())
+    assert any("tells them apart" in w for w in result.warnings)
+    uncertain = result.after.entropy[result.target]
+    assert ((uncertain >= 0) & (uncertain <= 1)).all()
+    again = run(adapt_head_job(table, train_slides=seen, method=result.head, n_bootstrap=100))
+    assert np.array_equal(again.after.proba, result.after.proba, equal_nan=True)
+    with pytest.raises(AdaptError, match="no classifier called 'forest'"):
+        run(adapt_head_job(table, train_slides=seen, method="forest"))

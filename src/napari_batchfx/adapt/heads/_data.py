@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_batchfx.adapt.correction import control_mask
 from napari_batchfx.adapt.head import MIN_LABELLED
+from napari_batchfx.adapt.reference import shown_name
 from napari_batchfx.errors import AdaptError
 from napari_batchfx.probe.columns import category_codes, feature_matrix
 from napari_batchfx.probe.folds import grouped_folds
@@ -47,6 +48,7 @@ class TrainingData:
     valid: NDArray[np.intp]
     classes: tuple[str, ...]
     domains: list[str]
+    batch: str
     held_out: str
     warnings: list[str] = field(default_factory=list)
 
@@ -96,6 +98,7 @@ class TrainingData:
             valid,
             tuple(names[c] for c in present),
             domains,
+            batch,
             held_out if len(valid) else "nothing",
             warnings,
         )
@@ -106,7 +109,7 @@ class TrainingData:
         return {
             "tiles": {name: int((self.y == c).sum()) for c, name in enumerate(self.classes)},
             "domains": {
-                name: {
+                shown_name(self.batch, d, name): {
                     "tiles": int((both & (self.domain == d)).sum()),
                     "controls": int((self.control & (self.domain == d)).sum()),
                 }
