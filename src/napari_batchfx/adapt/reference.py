@@ -169,8 +169,7 @@ class CompactReference:
         if x.ndim != 2 or x.shape[1] != len(self._centre):
             raise AdaptError(
                 f"The reference holds vectors of {len(self._centre)} numbers, the slide has {x.shape[-1]}: "
-                "use the "
-                "encoder that the classifier was trained on."
+                "use the encoder that the classifier was trained on."
             )
         x = x[np.isfinite(x).all(axis=1)]
         if len(x) < FEWEST:

@@ -25,9 +25,12 @@ FEATURE_METHODS = (
     "adabn",
     "armbn",
     "csarmbn",
+    "csarmbn, controls only",
     "csarmbn, classes as they come",
 )
-SETTINGS = TrainingSettings(hidden=(128, 64), steps=160, patience=160, every=20, domains=6, rate=2e-3)
+SETTINGS = TrainingSettings(
+    hidden=(128, 64), steps=120, patience=60, every=10, domains=6, dropout=0.5, decay=1e-2
+)
 
 
 def as_table(
@@ -47,10 +50,16 @@ def as_table(
 
 
 def reduce(train: NDArray[np.float32], n: int = 128) -> Any:
-    """A map to the leading components of the training rows, standardised: what makes many fits affordable."""
+    """A map to the space of the leading components of the training rows: what makes many fits affordable.
+
+    The components are turned at random within their space: left alone, the first normalisation of a head would
+    give the last of them, which are noise, the spread of the first.
+    """
     mean, sd = train.mean(axis=0), train.std(axis=0) + 1e-6
     _, _, vt = np.linalg.svd((train - mean) / sd, full_matrices=False)
-    basis = vt[: min(n, len(vt))].T
+    k = min(n, len(vt))
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(k, k)))[0]
+    basis = vt[:k].T @ turn
 
     def apply(x: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray((x - mean) / sd @ basis, np.float32)
@@ -84,10 +93,11 @@ class Fitted:
                 correction = make_correction(method).fit(train, "site")
                 corrected = correction.transform(train)
                 self._corrections[method] = correction
-                self._heads[method] = ERMHead(seed=seed).fit(
+                # the penalty chosen on the features as they are
+                self._heads[method] = ERMHead(c=self._heads["erm"].c, seed=seed).fit(
                     corrected[(train.obs["label"] != "").to_numpy()].copy()
                 )
-            elif method in ("tent", "adabn"):
+            elif method in ("tent", "adabn", "csarmbn, controls only"):
                 continue  # other statistics or scales of the plain head's weights
             elif method == "csarmbn, classes as they come":
                 self._heads[method] = HEADS["csarmbn"](replace(settings, label_shift=False)).fit(train)
@@ -112,8 +122,11 @@ class Fitted:
             return np.asarray(head._predict(blind, None, None, "targets", context, self.seed)[0].proba)
         if method == "erm":
             return np.asarray(self._heads[method].predict(blind).proba)
-        found = self._heads[method].predict(blind, context=context, seed=self.seed)
-        return np.asarray(found.proba)
+        if method == "csarmbn, controls only":
+            return np.asarray(self._heads["csarmbn"].predict_ways(blind, seed=self.seed).controls.proba)
+        # where there are controls, all of them and half as many tiles at most
+        most = None if self._heads[method].with_controls else context
+        return np.asarray(self._heads[method].predict(blind, context=most, seed=self.seed).proba)
 
 
 def _with(correction: Correction, train: AnnData, test: AnnData) -> Correction:

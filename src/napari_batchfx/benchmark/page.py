@@ -12,7 +12,17 @@ from napari_batchfx.benchmark.summary import mean_interval, mitoses_table, out_o
 
 __all__ = ["results_of", "results_page"]
 
-ADAPTING = ("standardize", "tvn", "coral", "combat", "tent", "adabn", "armbn", "csarmbn")
+ADAPTING = (
+    "standardize",
+    "tvn",
+    "coral",
+    "combat",
+    "tent",
+    "adabn",
+    "armbn",
+    "csarmbn",
+    "csarmbn, controls only",
+)
 NAMES = {
     "erm": "ERM (linear on features; as it is through the network)",
     "macenko, erm": "Macenko, then ERM",
@@ -27,6 +37,7 @@ NAMES = {
     "adabn": "AdaBN",
     "armbn": "ARM-BN",
     "csarmbn": "CS-ARM-BN",
+    "csarmbn, controls only": "CS-ARM-BN, statistics of the controls only",
     "csarmbn, classes as they come": "CS-ARM-BN, trained on even classes",
 }
 PLANNED = {"mitoses-features": 15, "mitoses-network": 15, "pair": 10, "simulated": 20, "scangen": 5}
@@ -126,8 +137,7 @@ def results_page(results: dict[str, Any]) -> str:
     if any(done[part] < PLANNED[part] for part in PLANNED):
         lines += [
             "Not every run is done yet: the command goes on where it stopped. Intervals of parts with few "
-            "runs are wide, and "
-            "bars judged on them are provisional.",
+            "runs are wide, and bars judged on them are provisional.",
             "",
         ]
     for part, title in (
@@ -141,8 +151,7 @@ def results_page(results: dict[str, Any]) -> str:
             "## Ki-67, one field on two scanners",
             "",
             "Three classes (chance 0.33), 110 tiles, a quarter of the field held out in turn, both ways. "
-            "Controls: the "
-            "places of the training tiles on both scanners. Accuracy, 95 % over tiles.",
+            "Controls: the places of the training tiles on both scanners. Accuracy, 95 % over tiles.",
             "",
             "| method | in | out |",
             "|---|---|---|",
@@ -182,8 +191,7 @@ def _mitoses_lines(part: dict[str, Any], title: str) -> list[str]:
         *lines,
         "",
         f"Bar (best adapting method out of scanner at least 4 points above ERM, interval above 0, no worse "
-        "in scanner): "
-        f"**{verdict}**. {NAMES[bar['method']]}: {100 * bar['gain']:+.1f} points "
+        f"in scanner): **{verdict}**. {NAMES[bar['method']]}: {100 * bar['gain']:+.1f} points "
         f"({100 * bar['gain_ci'][0]:+.1f} to "
         f"{100 * bar['gain_ci'][1]:+.1f}) out, {100 * bar['in']:+.1f} ({100 * bar['in_ci'][0]:+.1f} to "
         f"{100 * bar['in_ci'][1]:+.1f}) in.",
@@ -199,8 +207,7 @@ def _simulated_lines(part: dict[str, Any]) -> list[str]:
         "Camelyon17, colorectal and phantom tiles of five classes, seen through eight scanners, two left "
         "out in turn; "
         "features of batchfx-mini. Accuracy, mean over runs (95 % t interval where given). Batches of 64 "
-        "tiles with 128 "
-        "controls; classes even, or mixed by Dirichlet.",
+        "tiles with 128 controls; classes even, or mixed by Dirichlet.",
         "",
         "| method | in | " + " | ".join(f"out, {a}" for a in ALPHAS) + " |",
         "|---|---|" + "---|" * len(ALPHAS),
@@ -251,8 +258,7 @@ def _scangen_lines(part: dict[str, Any]) -> list[str]:
         "## ScanGen on simulated scanners",
         "",
         "Specimens of 16 tiles, 2 of them tumour or none; trained on six scanners, tested on other "
-        "specimens on all eight. "
-        "Mean over seeds (95 % t interval).",
+        "specimens on all eight. Mean over seeds (95 % t interval).",
         "",
         "| | AUC | AUC, scanners left out | CoV over scanners | sd ratio |",
         "|---|---|---|---|---|",
@@ -260,8 +266,7 @@ def _scangen_lines(part: dict[str, Any]) -> list[str]:
         "",
         f"CoV changes by {100 * cov[0]:+.0f} % ({100 * cov[1]:+.0f} to {100 * cov[2]:+.0f}); bar -25 %: "
         f"{_met(cov[0] <= -0.25)}. AUC by {auc[0]:+.3f} ({auc[1]:+.3f} to {auc[2]:+.3f}); bar not below "
-        "-0.01: "
-        f"{_met(auc[0] >= -0.01)}. Chosen (weight, temperature): "
+        f"-0.01: {_met(auc[0] >= -0.01)}. Chosen (weight, temperature): "
         + ", ".join(f"{w:g}/{t:g}" for w, t in part["chosen"])
         + ".",
         "",

@@ -52,8 +52,7 @@ def train_network(
             if len(draw.controls_of(d)) < MIN_CONTROLS:
                 raise AdaptError(
                     f"Domain {net.provenance['domains'][d]} has {len(draw.controls_of(d))} control samples; "
-                    "csarmbn "
-                    f"needs {MIN_CONTROLS} or more in every training domain."
+                    f"csarmbn needs {MIN_CONTROLS} or more in every training domain."
                 )
     rng = np.random.default_rng(s.seed + 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=s.rate, weight_decay=s.decay)

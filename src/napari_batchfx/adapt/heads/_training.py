@@ -174,8 +174,7 @@ def _check_controls(data: TrainingData, draw: EpisodeSampler, batch: str) -> Non
         if n < MIN_CONTROLS:
             raise AdaptError(
                 f"{batch} {data.domains[d]} has {n} control samples for training; at least {MIN_CONTROLS} "
-                "are needed in "
-                f"every {batch}: mark more, or choose a method that needs none."
+                f"are needed in every {batch}: mark more, or choose a method that needs none."
             )
 
 

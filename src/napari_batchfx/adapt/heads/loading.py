@@ -82,7 +82,6 @@ def _checked(head: Any, path: str | Path, encoder: str) -> Any:
     if encoder and head.encoder and encoder != head.encoder:
         raise AdaptError(
             f"{Path(path).name} was trained on features of {head.encoder}, these are of {encoder}: encode "
-            "the slide with "
-            "the encoder it was trained on, or load another classifier."
+            "the slide with the encoder it was trained on, or load another classifier."
         )
     return head

@@ -145,8 +145,7 @@ class AdaptiveNetwork:
         if not has_norms(self._model):
             raise AdaptError(
                 f"{self.name} has no batch normalisation, so there are no statistics to adapt: train a head "
-                "on its "
-                "features instead."
+                "on its features instead."
             )
         self.classes, self.curve, self.input_px = classes, [], images.shape[1]
         y = np.array([classes.index(v) if v else -1 for v in text], dtype=np.intp)
@@ -258,8 +257,7 @@ def context_rows(
     if weight < 1.0:
         note = (
             f"{n} control samples are few (64 or more are steady): their statistics count {weight:.0%}, "
-            "those of the "
-            "training the rest."
+            "those of the training the rest."
         )
     if way == "controls":
         return controls, weight, note

@@ -112,8 +112,7 @@ class ONNXHead:
         if table.n_vars != self.dim:
             raise AdaptError(
                 f"{self.name} takes vectors of {self.dim} numbers, this table has {table.n_vars}: use the "
-                "encoder it was "
-                "made for."
+                "encoder it was made for."
             )
         self.warnings = [] if self.encoder else [f"{self.name} doesn't say which encoder it was made for."]
         x = feature_matrix(table)

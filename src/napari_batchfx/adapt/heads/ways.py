@@ -60,6 +60,5 @@ class Ways:
         n = int(self.source.predicted.sum())
         return (
             f"Of {n:,} tiles {int(self.flipped('controls').sum()):,} change class with the statistics of "
-            "the controls, "
-            f"{int(self.flipped('mixed').sum()):,} with those of controls and tiles together."
+            f"the controls, {int(self.flipped('mixed').sum()):,} with those of controls and tiles together."
         )

@@ -229,8 +229,7 @@ class ScanGenMIL:
         if twice < sum(counts.values()):
             self.warnings.append(
                 f"{sum(counts.values()) - twice} of {sum(counts.values())} specimens have one scan only and "
-                "take no part "
-                "in the contrast."
+                "take no part in the contrast."
             )
 
     def _check_table(self, table: AnnData) -> None:
@@ -245,8 +244,7 @@ class ScanGenMIL:
         if table.n_vars != len(self._weights["centre"]):
             raise AdaptError(
                 f"The slide classifier takes vectors of {len(self._weights['centre'])} numbers, this table "
-                "has "
-                f"{table.n_vars}: use the encoder it was trained on."
+                f"has {table.n_vars}: use the encoder it was trained on."
             )
 
     def _proba(self, weights: Weights, bags: Sequence[Bag]) -> NDArray[np.float64]:
