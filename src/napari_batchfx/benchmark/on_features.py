@@ -52,8 +52,8 @@ def as_table(
 def reduce(train: NDArray[np.float32], n: int = 128) -> Any:
     """A map to the space of the leading components of the training rows: what makes many fits affordable.
 
-    The components are turned at random within their space: left alone, the first normalisation of a head would
-    give the last of them, which are noise, the spread of the first.
+    The components are turned at random within their space: left alone, the first normalisation of a head
+    would give the last of them, which are noise, the spread of the first.
     """
     mean, sd = train.mean(axis=0), train.std(axis=0) + 1e-6
     _, _, vt = np.linalg.svd((train - mean) / sd, full_matrices=False)
