@@ -175,12 +175,17 @@ class StainDock(Dock):
         from napari_batchfx.study.inspection import as_normalised
 
         encoder = self.session.study.loaded_encoder()
-        if self._wanted == "condition":
+        if self.is_simulated:
             found: Any = self.conditions.simulated.get(tile.fingerprint)
         else:
             found = None if self.overview is None else self.overview.transforms.get(tile.fingerprint)
             found = None if found is None else found.with_strength(self.strength.value() / 100)
         return None if encoder is None or found is None else as_normalised(tile, found, encoder)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether a simulated staining condition is shown."""
+        return self._wanted == "condition"
 
     def show_simulated(self, stains: dict[str, Any], label: str) -> None:
         """Show slides (by fingerprint) under a simulated staining condition."""
@@ -313,7 +318,7 @@ class StainDock(Dock):
             )
             button.setToolTip(why)
         visible = [layer for layer in self.layers.shown() if layer.visible]
-        if self._wanted == "condition" and visible:
+        if self.is_simulated and visible:
             self._uncheck()
         else:
             now = (

@@ -50,9 +50,11 @@ class ConditionsBox(QWidget):
         )
         self.more.form.addRow("", self.load)
         self.row = RunRow(
-            "How stable is this under another stain?",
+            "How stable is it under these?",
             "Encode the visible tiles under every condition and say how much their features, and the calls of the trained head, move.",
         )
+        for button in (self.row.button, self.load):
+            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.more.form.addRow(self.row)
         self.overlay = choice()
         form_row(self.more.form, "Overlay", self.overlay, "What is drawn over the slides.")

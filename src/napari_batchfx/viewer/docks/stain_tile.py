@@ -58,6 +58,7 @@ class TileBox(QWidget):
             self.before.show_pixels(None, why if tile is None else "")
             self.after.show_pixels(None, why)
             return
+        self.after.name = "simulated" if self._dock.is_simulated else "normalised"
         self.before.show_pixels(pictures[0])
         self.after.show_pixels(pictures[1])
 
