@@ -147,6 +147,7 @@ def _components(data: ReportData, masker: Masker) -> dict[str, Any] | None:
         "best": (number(best[0]), best[1], best[2]),
         "share": f"{100 * found.explained_variance[best[1] - 1]:.0f} %",
         "chance": number(found.chance),
+        "has_level": any(np.isfinite(value) for value in found.level),
         "first": [(n, *estimate_parts(score)) for n, score in found.first],
     }
 
