@@ -13,19 +13,18 @@ from napari_batchfx.study.instruments import Instruments
 from napari_batchfx.study.results import Results
 from napari_batchfx.study.selection import Selection
 from napari_batchfx.study.settings import EncodeSettings, Settings
-from napari_batchfx.study.shelf import KEPT_OPEN, Shelf
+from napari_batchfx.study.shelf import KEPT_OPEN
+from napari_batchfx.study.stain_bench import StainBench
 
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from napari_batchfx.adapt import ERMHead
     from napari_batchfx.encoders import Encoder
     from napari_batchfx.features import FeatureStore
     from napari_batchfx.jobs import Job, Progress
-    from napari_batchfx.stain import LabStatistics, StainEstimate, StainingCondition, StainTransform
-    from napari_batchfx.stain.export import ExportedSlide
+    from napari_batchfx.stain import StainTransform
     from napari_batchfx.study.adapted import AdaptOutcome
     from napari_batchfx.study.cluster import Cluster
     from napari_batchfx.study.encoding import EncodeOutcome
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from napari_batchfx.study.repeat import RunOutcome
     from napari_batchfx.study.results import ProbeOutcome
     from napari_batchfx.study.sheet import SheetOutcome
-    from napari_batchfx.study.stain_conditions import StainStability
-    from napari_batchfx.study.stain_effect import StainEffect
-    from napari_batchfx.study.stain_overview import StainOverview
     from napari_batchfx.study.step import Step
     from napari_batchfx.tiles import TileGrid
 
@@ -44,7 +40,7 @@ __all__ = ["Bench"]
 T = TypeVar("T")
 
 
-class Bench(Shelf):
+class Bench(StainBench):
     """The slides of a study and the work on them; results and features go into ``folder``."""
 
     def __init__(self, name: str, slides: list[SlideEntry], settings: Settings, folder: Path) -> None:
@@ -93,24 +89,6 @@ class Bench(Shelf):
     def encode_transform(self, entry: SlideEntry | str) -> StainTransform | None:
         """The stain transform that a slide's tiles go through before the encoder, or ``None``."""
         return self.instruments.encode_transform(self.slide(entry), self.settings.encode)
-
-    def stain_transform(self, entry: SlideEntry | str) -> StainTransform:
-        """The transform of the stain settings for a slide (the preview)."""
-        choice = self.settings.stain
-        transform = self.instruments.transform(self.slide(entry), choice.method, choice.target, choice.cohort)
-        return transform.with_strength(choice.strength)
-
-    def stain_estimate(
-        self, entry: SlideEntry | str, method: str | None = None
-    ) -> StainEstimate | LabStatistics:
-        """The stain of a slide by the method of the stain settings, or another; estimated once and kept.
-
-        Raises
-        ------
-        StainError
-            If it can't be estimated: no tissue, pen, fluorescence, stains that are neither H&E nor H-DAB.
-        """
-        return self.instruments.stain.of(self.slide(entry), method or self.settings.stain.method)
 
     def table(
         self,
@@ -224,84 +202,6 @@ class Bench(Shelf):
         from napari_batchfx.study.sheet import add_sheet_job
 
         return run(add_sheet_job(self, path, icc=icc))
-
-    def stain_effect_job(
-        self,
-        slides: Sequence[SlideEntry | str] | None = None,
-        *,
-        boxes_um: Mapping[str, tuple[float, float, float, float]] | None = None,
-        batch: str | None = None,
-    ) -> Job[StainEffect]:
-        """What the stain settings do to the signature: encode tiles twice, probe both, compare.
-
-        Parameters and result are those of :func:`napari_batchfx.study.stain_effect.stain_effect_job`.
-        """
-        from napari_batchfx.study.recording import recorded
-        from napari_batchfx.study.stain_effect import stain_effect_job
-
-        options: dict[str, Any] = {
-            "slides": None if slides is None else [self.slide(one).name for one in slides],
-            "boxes_um": None if boxes_um is None else {name: list(box) for name, box in boxes_um.items()},
-            "batch": batch,
-        }
-        options = {key: value for key, value in options.items() if value is not None}
-        job = stain_effect_job(self, slides, boxes_um=boxes_um, batch=batch)
-        return self._writing(recorded(self, "stain-effect", job, options))
-
-    def stain_conditions_job(
-        self,
-        slides: Sequence[SlideEntry | str] | None = None,
-        *,
-        conditions: Sequence[StainingCondition] | None = None,
-        head: ERMHead | None = None,
-        boxes_um: Mapping[str, tuple[float, float, float, float]] | None = None,
-    ) -> Job[StainStability]:
-        """How stable features and calls are under simulated staining conditions.
-
-        Parameters and result are those of
-        :func:`napari_batchfx.study.stain_conditions.stain_conditions_job`.
-        """
-        from napari_batchfx.study.stain_conditions import stain_conditions_job
-
-        return self._watched(
-            stain_conditions_job(self, slides, conditions=conditions, head=head, boxes_um=boxes_um)
-        )
-
-    def stain_overview_job(self, slides: Sequence[SlideEntry | str] | None = None) -> Job[StainOverview]:
-        """The stain of slides side by side (``settings.stain``), with the transforms to the target."""
-        from napari_batchfx.study.stain_overview import stain_overview_job
-
-        return self._watched(stain_overview_job(self, slides))
-
-    def export_stain_job(
-        self,
-        entry: SlideEntry | str,
-        path: Path | str,
-        *,
-        region_um: tuple[float, float, float, float] | None = None,
-        level: int = 0,
-        compression: str = "deflate",
-        quality: int = 90,
-        overwrite: bool = False,
-    ) -> Job[ExportedSlide]:
-        """Write a slide normalised as ``settings.stain`` says.
-
-        Parameters and result are those of :func:`napari_batchfx.stain.export.export_job`.
-        """
-        from napari_batchfx.study.stain_export import export_stain_job
-
-        return self._watched(
-            export_stain_job(
-                self,
-                entry,
-                path,
-                region_um=region_um,
-                level=level,
-                compression=compression,
-                quality=quality,
-                overwrite=overwrite,
-            )
-        )
 
     def leave_a_core_free(self) -> None:
         """From now on load encoders with one CPU core less than there are: a window is open beside it."""
