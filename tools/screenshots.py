@@ -1,6 +1,6 @@
 """Remake the pictures of docs/screenshots: the README's walk in the real window, and a real slide.
 
-    tools/with-display.sh .venv/bin/python tools/screenshots.py [--out FOLDER] [--only real|walk]
+    tools/with-display.sh .venv/bin/python tools/screenshots.py [--out FOLDER] [--only real|probe|walk]
 
 The walk uses what a person uses: File > Open Sample, the Plugins menu's workbench, the docks' buttons, and
 mouse clicks on the canvas for the regions. It stops with the card's text where a step doesn't work. The real
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,21 @@ class Walk:
         self.wait(lambda: panel.view.tile is not None and panel.view.tile.context is not None, 60)
         return panel
 
+    def drag(self, widget: Any, path: list[tuple[float, float]]) -> None:
+        """Drag over a widget, through places given as shares of its width and height."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+
+        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        spots = [QPoint(round(x * widget.width()), round(y * widget.height())) for x, y in path]
+        QTest.mousePress(widget, left, none, spots[0])
+        for start, end in pairwise(spots):
+            for part in (0.25, 0.5, 0.75, 1.0):
+                QTest.mouseMove(widget, start + (end - start) * part)
+                self.pause(0.03)
+        QTest.mouseRelease(widget, left, none, spots[-1])
+        self.pause(0.3)
+
     def picture(self, name: str) -> None:
         """Save the window as a small PNG."""
         self.viewer.window._qt_window.statusBar().clearMessage()
@@ -320,6 +336,64 @@ def walk_phantom(out: Path) -> None:
         walk.close()
 
 
+def walk_probe(out: Path) -> None:
+    """The pages of the site probe, on six patients of two hospitals."""
+    walk = Walk(out)
+    viewer = walk.viewer
+    viewer.open_sample("napari-batchfx", "two_hospitals")
+    walk.open_workbench()
+    walk.wait(lambda: len(walk.session.study.slides) == 6)
+    slides = walk.dock("slides")
+    walk.finish(slides)
+    slides.compare.choose("grid")
+    encode = walk.dock("encode")
+    encode.more.expand(animate=False)
+    encode.size_px.setValue(112)
+    encode.size_px.editingFinished.emit()
+    walk.click(encode.where.button(2))
+    walk.click(encode.row.button)
+    walk.finish(encode)
+    encode.more.collapse(animate=False)
+    probe = walk.dock("probe")
+    walk.choose(probe.batch, "site")
+    walk.click(probe.row.button)
+    walk.finish(probe)
+
+    from qtpy.QtWidgets import QScrollArea
+
+    def page(name: str) -> Any:
+        walk.click(probe.pages.buttons[name])
+        walk.finish(probe)
+        # as a person scrolls: the page's buttons to the top of the dock
+        area = probe.findChild(QScrollArea)
+        area.verticalScrollBar().setValue(probe.pages.y() - 6)
+        walk.pause(0.3)
+        return probe.pages.page(name)
+
+    scatter = page("Scatter")
+    walk.click(scatter.lasso)
+    walk.drag(scatter.plot.viewport(), [(0.5, 0.3), (0.95, 0.3), (0.95, 0.9), (0.5, 0.9)])
+    walk.picture("probe-scatter")
+    walk.click(scatter.clear)
+    tiles = page("Tiles")
+    walk.click(tiles.buttons[-1])
+    walk.picture("probe-tiles")
+    viewer.reset_view()
+    components = page("Components")
+    walk.click(components.row.button)
+    walk.finish(probe)
+    page("Components")
+    walk.picture("probe-components")
+    after = page("Before/after")
+    walk.choose(after.after, "reinhard")
+    walk.click(after.row.button)
+    walk.finish(probe)
+    page("Before/after")
+    walk.picture("probe-after")
+    numbers(after.text.text())
+    walk.close()
+
+
 def show_real(out: Path) -> None:
     """The real slide: encoded tiles, and a Macenko preview."""
     from napari_batchfx import samples
@@ -356,7 +430,7 @@ def show_real(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--only", choices=("walk", "real"))
+    parser.add_argument("--only", choices=("walk", "probe", "real"))
     chosen = parser.parse_args()
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
         sys.exit("There is no display: run it with tools/with-display.sh in front.")
@@ -365,9 +439,11 @@ def main() -> None:
         # Not the settings of whoever runs it: what a new user meets.
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
         os.environ["BATCHFX_CONFIG"] = str(Path(home) / "batchfx")
-        if chosen.only != "real":
+        if chosen.only in (None, "walk"):
             walk_phantom(chosen.out)
-        if chosen.only != "walk":
+        if chosen.only in (None, "probe"):
+            walk_probe(chosen.out)
+        if chosen.only in (None, "real"):
             show_real(chosen.out)
 
 
