@@ -1,4 +1,4 @@
-"""``probe-after`` and ``probe-tiles``: a probe beside the same on other features, and its tiles one by one."""
+"""``probe-after`` and ``probe-tiles``: a probe beside one on other features, and its tiles one by one."""
 
 from __future__ import annotations
 
