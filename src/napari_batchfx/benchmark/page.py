@@ -187,14 +187,14 @@ def _mitoses_lines(part: dict[str, Any], title: str) -> list[str]:
             f"{v['shifted']['value']:.3f} |"
         )
     verdict = "met" if bar["met"] else "not met"
+    others = ", ".join(NAMES[m] for m in bar["all_that_meet"]) or "none"
     return [
         *lines,
         "",
-        f"Bar (best adapting method out of scanner at least 4 points above ERM, interval above 0, no worse "
-        f"in scanner): **{verdict}**. {NAMES[bar['method']]}: {100 * bar['gain']:+.1f} points "
-        f"({100 * bar['gain_ci'][0]:+.1f} to "
-        f"{100 * bar['gain_ci'][1]:+.1f}) out, {100 * bar['in']:+.1f} ({100 * bar['in_ci'][0]:+.1f} to "
-        f"{100 * bar['in_ci'][1]:+.1f}) in.",
+        "Bar (best adapting method out of scanner at least 4 points above ERM, interval above 0, no worse in "
+        f"scanner): **{verdict}**. Best out of scanner is {NAMES[bar['method']]}: "
+        f"{_signed(bar['gain'], bar['gain_ci'])} points out, {_signed(bar['in'], bar['in_ci'])} in. "
+        f"Methods that meet all three conditions: {others}.",
         "",
     ]
 
@@ -283,6 +283,10 @@ def _points(v: list[float]) -> str:
         if not np.isfinite(v[1])
         else f"{100 * v[0]:.1f} ({100 * v[1]:.1f} to {100 * v[2]:.1f})"
     )
+
+
+def _signed(value: float, ci: list[float]) -> str:
+    return f"{100 * value:+.1f} ({100 * ci[0]:+.1f} to {100 * ci[1]:+.1f})"
 
 
 def _met(yes: bool) -> str:

@@ -77,7 +77,7 @@ def mitoses_table(
 
 
 def out_of_scanner_bar(table: dict[str, dict[str, Any]], adapting: Sequence[str]) -> dict[str, Any]:
-    """The best adapting method out of scanner, and whether it meets the bar."""
+    """The best adapting method out of scanner, whether it meets the bar, and all those that do."""
     there = [m for m in adapting if m in table]
     best = max(there, key=lambda m: table[m]["out"]["value"])
     out, inside = table[best]["out"], table[best]["in"]
@@ -87,8 +87,14 @@ def out_of_scanner_bar(table: dict[str, dict[str, Any]], adapting: Sequence[str]
         "gain_ci": out["minus_erm_ci"],
         "in": inside["minus_erm"],
         "in_ci": inside["minus_erm_ci"],
-        "met": bool(out["minus_erm"] >= 0.04 and out["minus_erm_ci"][0] > 0 and inside["minus_erm"] >= 0),
+        "met": _meets(table[best]),
+        "all_that_meet": [m for m in there if _meets(table[m])],
     }
+
+
+def _meets(line: dict[str, Any]) -> bool:
+    out = line["out"]
+    return bool(out["minus_erm"] >= 0.04 and out["minus_erm_ci"][0] > 0 and line["in"]["minus_erm"] >= 0)
 
 
 def mean_interval(values: Sequence[float]) -> list[float]:
