@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from napari_batchfx.jobs import Job, Progress
 
 __all__ = ["PARTS", "adapt_benchmark_job", "load_pieces"]
 
-PARTS = ("mitoses-features", "mitoses-network", "pair", "simulated", "scangen")
+PARTS = ("mitoses-features", "mitoses-network", "pair", "simulated", "simulated-colour", "scangen")
 Piece = tuple[str, Callable[[], Job[Any]]]
 
 
@@ -124,11 +125,13 @@ def _pair(data: Path, work: Path, seeds: int) -> Generator[Progress, None, list[
     ]
 
 
-def _simulated(data: Path, work: Path, seeds: int) -> Generator[Progress, None, list[Piece]]:
+def _simulated(
+    data: Path, work: Path, seeds: int, encoder: str = "batchfx-mini"
+) -> Generator[Progress, None, list[Piece]]:
     from napari_batchfx.benchmark.simulated import run_simulated
     from napari_batchfx.benchmark.simulated_data import simulated_features
 
-    found = yield from simulated_features(data, work)
+    found = yield from simulated_features(data, work, encoder)
     return [
         (f"{p}__{seed}", lambda p=p, k=seed: run_simulated(found, k, p))  # type: ignore[misc]
         for seed in range(seeds)
@@ -149,5 +152,6 @@ _PIECES: dict[str, Callable[[Path, Path, int], Generator[Progress, None, list[Pi
     "mitoses-features": _mitoses_features,
     "pair": _pair,
     "simulated": _simulated,
+    "simulated-colour": partial(_simulated, encoder="colour-statistics"),
     "scangen": _scangen,
 }

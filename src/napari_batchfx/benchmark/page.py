@@ -40,7 +40,14 @@ NAMES = {
     "csarmbn, controls only": "CS-ARM-BN, statistics of the controls only",
     "csarmbn, classes as they come": "CS-ARM-BN, trained on even classes",
 }
-PLANNED = {"mitoses-features": 15, "mitoses-network": 15, "pair": 10, "simulated": 20, "scangen": 5}
+PLANNED = {
+    "mitoses-features": 15,
+    "mitoses-network": 15,
+    "pair": 10,
+    "simulated": 20,
+    "simulated-colour": 20,
+    "scangen": 5,
+}
 
 
 def results_of(pieces: dict[str, dict[str, Any]], data: Path) -> dict[str, Any]:
@@ -57,8 +64,9 @@ def results_of(pieces: dict[str, dict[str, Any]], data: Path) -> dict[str, Any]:
                 found[part] = {"methods": table, "bar": out_of_scanner_bar(table, ADAPTING)}
     if pieces["pair"]:
         found["pair"] = _pair(list(pieces["pair"].values()))
-    if pieces["simulated"]:
-        found["simulated"] = _simulated(list(pieces["simulated"].values()))
+    for part in ("simulated", "simulated-colour"):
+        if pieces[part]:
+            found[part] = _simulated(list(pieces[part].values()))
     if pieces["scangen"]:
         found["scangen"] = _scangen(list(pieces["scangen"].values()))
     return found
@@ -84,7 +92,11 @@ def _simulated(runs: list[dict[str, Any]]) -> dict[str, Any]:
     table = {
         m: {
             "in": mean_interval([r["in"][m] for r in runs]),
-            "out": {c: mean_interval([r["out"][c][m] for r in runs]) for c in conditions},
+            "out": {
+                c: mean_interval([r["out"][c][m] for r in runs])
+                for c in conditions
+                if all(m in r["out"][c] for r in runs)
+            },
         }
         for m in methods
     }
@@ -158,8 +170,9 @@ def results_page(results: dict[str, Any]) -> str:
             *[f"| {NAMES[m]} | {_three(v['in'])} | {_three(v['out'])} |" for m, v in results["pair"].items()],
             "",
         ]
-    if "simulated" in results:
-        lines += _simulated_lines(results["simulated"])
+    for part, encoder in (("simulated", "batchfx-mini"), ("simulated-colour", "colour-statistics")):
+        if part in results:
+            lines += _simulated_lines(results[part], encoder)
     if "scangen" in results:
         lines += _scangen_lines(results["scangen"])
     return "\n".join(lines).rstrip() + "\n"
@@ -199,14 +212,14 @@ def _mitoses_lines(part: dict[str, Any], title: str) -> list[str]:
     ]
 
 
-def _simulated_lines(part: dict[str, Any]) -> list[str]:
+def _simulated_lines(part: dict[str, Any], encoder: str) -> list[str]:
     methods, bars = part["methods"], part["bars"]
     lines = [
-        "## Simulated scanners on real tissue and phantom",
+        f"## Simulated scanners on real tissue and phantom, {encoder}",
         "",
         "Camelyon17, colorectal and phantom tiles of five classes, seen through eight scanners, two left "
         "out in turn; "
-        "features of batchfx-mini. Accuracy, mean over runs (95 % t interval where given). Batches of 64 "
+        f"features of {encoder}. Accuracy, mean over runs (95 % t interval where given). Batches of 64 "
         "tiles with 128 controls; classes even, or mixed by Dirichlet.",
         "",
         "| method | in | " + " | ".join(f"out, {a}" for a in ALPHAS) + " |",

@@ -18,6 +18,8 @@ __all__ = ["ALPHAS", "run_scangen", "run_simulated"]
 ALPHAS = ("balanced", "10", "1", "0.1", "0.01")
 CONTROLS = (16, 32, 64, 128, 256)
 BATCHES = (8, 16, 32, 64, 128, 256)
+#: Methods whose predictions depend on how many controls and tiles there are.
+_BY_CONTEXT = ("adabn", "armbn", "csarmbn")
 _DRAWS = 4
 
 
@@ -62,7 +64,7 @@ def run_simulated(data: Simulated, seed: int, pair: int) -> Generator[Progress, 
             table = _batch(data, x, int(s), test_rows, control_rows[:128], "balanced", 64, draws)
             right += [_accuracy(fitted, table, method, 64)]
         results["in"][method] = float(np.mean(right))
-        for alpha, n_controls, size in conditions:
+        for alpha, n_controls, size in conditions if method in _BY_CONTEXT else conditions[: len(ALPHAS)]:
             draws = np.random.default_rng([seed, pair, n_controls, size, ALPHAS.index(alpha)])
             right = []
             for s in out:

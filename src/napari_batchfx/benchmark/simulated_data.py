@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_batchfx.benchmark.encoding import mini_features
 from napari_batchfx.benchmark.scanners import eight_scanners
+from napari_batchfx.encoders import load
 from napari_batchfx.errors import SampleError
 from napari_batchfx.jobs import Progress, Ticker
 from napari_batchfx.samples import SCANNERS, Phantom
@@ -49,16 +50,22 @@ class Simulated:
     scanners: list[str]
 
 
-def simulated_features(data: Path, cache: Path) -> Generator[Progress, None, Simulated]:
-    """Render and encode, or read what an earlier call kept in ``cache``."""
-    file = cache / "simulated.npz"
+def simulated_features(
+    data: Path, cache: Path, encoder: str = "batchfx-mini"
+) -> Generator[Progress, None, Simulated]:
+    """Render and encode, or read what an earlier call kept in ``cache``.
+
+    ``encoder`` is "batchfx-mini", which has learned not to mind a scanner much, or "colour-statistics", which
+    is nothing but colour.
+    """
+    file = cache / ("simulated.npz" if encoder == "batchfx-mini" else f"simulated-{encoder}.npz")
     scanners = eight_scanners()
     if file.is_file():
         with np.load(file, allow_pickle=False) as kept:
             text: dict[str, Any] = {k: kept[k].astype(object) for k in ("label", "unit")}
             return Simulated(kept["x"], text["label"], text["unit"], kept["control"], list(scanners))
     tissue, label, unit = yield from _tissue(data)
-    encode = mini_features()
+    encode = mini_features() if encoder == "batchfx-mini" else load(encoder).embed
     ticker = Ticker(len(tissue) * len(scanners), "rendering and encoding", unit="tiles")
     x = []
     for k, scanner in enumerate(scanners.values()):

@@ -38,7 +38,8 @@ def register(app: typer.Typer) -> None:
         part: Annotated[
             list[str] | None,
             typer.Option(
-                help="mitoses-features, mitoses-network, pair, simulated or scangen; all otherwise."
+                help="mitoses-features, mitoses-network, pair, simulated, simulated-colour or scangen; all "
+                "otherwise."
             ),
         ] = None,
         only_page: Annotated[bool, typer.Option("--only-page", help="Run nothing; write the page.")] = False,
