@@ -165,7 +165,9 @@ def test_the_command_writes_numbers_and_page_from_the_pieces(tmp_path):
     assert "| CS-ARM-BN | 1.000 (1.000–1.000) | 0.667 (" in page
     assert "| pair | 1 | 10 |" in page
     assert "Not every run is done yet" in page
-    assert json.loads((tmp_path / "out" / "adapt.json").read_text())["pair"]["erm"]["in"][0] == 1.0
+    text = (tmp_path / "out" / "adapt.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["pair"]["erm"]["in"][0] == 1.0
 
 
 @pytest.mark.real_data

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,7 +57,18 @@ def register(app: typer.Typer) -> None:
             drive(adapt_benchmark_job(folder, work, seeds=seeds, parts=part or PARTS))
         found = results_of(load_pieces(work), folder)
         results.mkdir(parents=True, exist_ok=True)
-        (results / "adapt.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (results / "adapt.json").write_text(
+            json.dumps(_plain(found), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
         target = page or results / "adapt.md"
         target.write_text(results_page(found), encoding="utf-8")
         out().print(str(target), markup=False)
+
+
+def _plain(value: Any) -> Any:
+    """The same with ``None`` for what isn't a number, which JSON doesn't know."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
