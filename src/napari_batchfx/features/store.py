@@ -12,6 +12,7 @@ from typing import Any
 from napari_batchfx.errors import FeatureError
 from napari_batchfx.features._files import DiskFiles, Files, MemoryFiles, replace_file
 from napari_batchfx.features._layout import group_json
+from napari_batchfx.features._lock_files import FOLDER, folder_clock, read_lock
 from napari_batchfx.features._root import VERSION, open_root, write_root
 from napari_batchfx.features.array import FeatureArray
 from napari_batchfx.features.locks import LockInfo, SlideLock, read_locks, slide_lock
@@ -201,6 +202,15 @@ class FeatureStore:
                 total += file.stat().st_size if file.is_file() else 0
         return total
 
+    def holds_any(self) -> bool:
+        """Whether any tile is stored; looks no further than the first."""
+        with self._lock:
+            for name in self._names():
+                with contextlib.suppress(FeatureError):
+                    if self._known(name).n:
+                        return True
+        return False
+
     @property
     def nbytes(self) -> int:
         """Bytes that all entries take, on disk or in memory; from their indexes, so cheap to ask often."""
@@ -216,6 +226,14 @@ class FeatureStore:
     def locks(self) -> list[LockInfo]:
         """Who is writing, one entry a slide, here and on other machines; see :class:`LockInfo`."""
         return read_locks(self.path) if self.path is not None else []
+
+    def lock_of(self, fingerprint: str) -> LockInfo | None:
+        """Who is writing one slide."""
+        if self.path is None:
+            return None
+        folder = self.path / FOLDER
+        found = read_lock(folder / f"{fingerprint}.json", folder_clock(folder / ".clock"))
+        return None if found is None else found[0]
 
     def damage_said(self) -> list[str]:
         """What was found damaged since this was last asked, one sentence an entry; each tile is said once."""

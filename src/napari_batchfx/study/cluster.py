@@ -27,6 +27,8 @@ __all__ = ["Cluster"]
 PATIENCE_S: Final = 120.0
 #: Slides that are given out ahead, for each worker: enough to keep it busy, few enough to stop at once.
 _AHEAD: Final = 4
+#: How often, in seconds, it is asked which workers there are.
+_ASK_S: Final = 2.0
 _MISSING = 'many machines need dask.distributed; pip install "napari-batchfx[distributed]"'
 
 
@@ -174,6 +176,8 @@ class _Work:
     _names: list[str] = field(default_factory=list)
     _start: float = field(default_factory=time.monotonic)
     _lost_since: float | None = None
+    _workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _asked: float = 0.0
 
     def heard(self, event: Any) -> None:
         """A worker says how far it is; called by the client's thread."""
@@ -210,7 +214,9 @@ class _Work:
     def _give_out(self, waiting: deque[SlideEntry]) -> Job[None]:
         if not waiting:
             return
-        workers = self.cluster.workers()
+        if time.monotonic() - self._asked > _ASK_S or not self._workers:
+            self._workers, self._asked = self.cluster.workers(), time.monotonic()
+        workers = self._workers
         if not workers:
             yield self._progress("waiting for workers")
             time.sleep(TELL_S)

@@ -152,8 +152,8 @@ def _wait_for_lock(bench: Bench, entry: SlideEntry, is_wanted: Callable[[], bool
     """Wait for the lock of a worker that may have died; encoding says it in a sentence where it hasn't."""
     until = time.monotonic() + _LOCK_WAIT_S
     while time.monotonic() < until and is_wanted():
-        locks = bench.store().locks()
-        if not any(lock.alive and lock.fingerprint == entry.fingerprint for lock in locks):
+        lock = bench.store().lock_of(entry.fingerprint)
+        if lock is None or not lock.alive:
             return
         time.sleep(TELL_S)
 

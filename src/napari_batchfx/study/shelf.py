@@ -296,6 +296,11 @@ class Shelf:
             self._open_slides[entry.fingerprint] = slide
             return slide
 
+    def is_open(self, entry: SlideEntry) -> bool:
+        """Whether a slide's file is open; never opens it."""
+        slide = self._open_slides.get(entry.fingerprint)
+        return slide is not None and not slide.is_closed
+
     def _look_again(self, entry: SlideEntry) -> None:
         """Go on with a slide whose file was put back; else leave it: when it is read it says why."""
         from napari_batchfx.slides import open_slide

@@ -42,8 +42,9 @@ def apply_preferences() -> None:
 def new_study() -> Study:
     """An unsaved study with the encoder, device and batch size of the Preferences."""
     from napari_batchfx.study import Study
+    from napari_batchfx.study.recovery import unsaved_folder
 
-    study = Study.create()
+    study = Study.create(unsaved_in=unsaved_folder())
     settings = study.settings.encode
     settings.encoder = str(preference("default_encoder")).strip() or _DEFAULTS["default_encoder"]
     settings.device = str(preference("device"))

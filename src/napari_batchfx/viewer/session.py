@@ -19,6 +19,7 @@ from napari_batchfx.viewer import overlays, seam
 from napari_batchfx.viewer.ahead import ReadAhead
 from napari_batchfx.viewer.layers import tag
 from napari_batchfx.viewer.preparing import Preparer
+from napari_batchfx.viewer.saving import Saver
 from napari_batchfx.viewer.slide_layers import SlideLayers
 from napari_batchfx.viewer.tile_status import TileStatus
 from napari_batchfx.viewer.tile_view import bind_key
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from napari_batchfx.study import SlideEntry, Study
     from napari_batchfx.viewer.qtjobs import QtJob
 
-__all__ = ["Session", "session_for"]
+__all__ = ["MANY", "Session", "session_for"]
+
+#: A study of more slides than these doesn't show all of them when it is opened, nor opens their files.
+MANY = 24
+SHOWN_OF_MANY = 4
 
 _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 
@@ -84,6 +89,7 @@ class Session(QObject, SlideLayers):
         self.preparer = Preparer(self)
         self.ahead = ReadAhead(self)
         self.status = TileStatus(self)
+        self.saver = Saver(self)
         bind_key(self)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -105,6 +111,7 @@ class Session(QObject, SlideLayers):
         """Stop every job, then let go of slides and study; features stay in the study's folder."""
         if self.is_closed:
             return
+        self.saver.finish()
         self.is_closed = True
         self._cells.stop()
         self.ahead.stop()
@@ -128,6 +135,7 @@ class Session(QObject, SlideLayers):
         for job in self._jobs:
             job.cancel()
         old = self.study
+        self.saver.save_soon()
         self._removing = True
         try:
             for layer in [layer for layer in self.viewer.layers if tag(layer)]:
@@ -138,10 +146,15 @@ class Session(QObject, SlideLayers):
         study.leave_a_core_free()
         self._dismissed.clear()
         old.close()
-        for entry in study.slides:
-            with contextlib.suppress(BatchfxError):  # missing slides are listed in study.problems
-                self.show_slide(entry)
-        push(self)
+        # Of many slides a few are shown; the others are in the table, and Show brings them.
+        blocked = self.blockSignals(True)  # the docks hear of all of it at once, below
+        try:
+            for entry in study.slides if len(study.slides) <= MANY else study.slides[:SHOWN_OF_MANY]:
+                with contextlib.suppress(BatchfxError):  # missing slides are listed in study.problems
+                    self.show_slide(entry)
+            push(self)
+        finally:
+            self.blockSignals(blocked)
         self.study_changed.emit()
         self.slides_changed.emit()
 
@@ -261,12 +274,14 @@ class Session(QObject, SlideLayers):
 
     def shown_slides(self) -> list[SlideEntry]:
         """Slides whose image layer is in the viewer, in the study's order."""
-        return [entry for entry in self.study.slides if self.layer(entry, "slide") is not None]
+        shown = {tag(one).get("slide") for one in self.viewer.layers if tag(one).get("kind") == "slide"}
+        return [entry for entry in self.study.slides if entry.fingerprint in shown]
 
     def ready_slides(self) -> list[SlideEntry]:
         """Slides with a known pixel size that can be read."""
         ready = []
-        for entry in self.study.slides:
+        # Of many slides those that are shown: opening a thousand takes as long as it takes.
+        for entry in self.study.slides if len(self.study.slides) <= MANY else self.shown_slides():
             with contextlib.suppress(BatchfxError):
                 if self.study.open_slide(entry).mpp is not None:
                     ready.append(entry)

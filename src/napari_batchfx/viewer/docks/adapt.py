@@ -247,7 +247,7 @@ class AdaptDock(Dock):
                 "Open Slides": "dock:slides"
             }
         store = self.guarded(study.store)
-        if store is None or not store.nbytes:
+        if store is None or not store.holds_any():
             return "No tiles are encoded yet.", {"Open Encode": "dock:encode"}
         if len(regions.class_names(self.session)) < 2:
             return "Draw regions of at least two classes on the slide the model learns from.", {}

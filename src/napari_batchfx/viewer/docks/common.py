@@ -293,7 +293,12 @@ class Dock(QWidget):
         return form
 
     def finish(self) -> None:
-        """Fill the rest of the column with nothing."""
+        """Offer the dock's last step as text, and fill the rest of the column with nothing."""
+        from napari_batchfx.viewer.docks.copy_row import KINDS, CopyRow
+
+        if self.title in KINDS:
+            self.copy_row = CopyRow(self, KINDS[self.title])
+            self.add(self.copy_row)
         self._column.addStretch(1)
 
     def make_job(

@@ -92,7 +92,7 @@ class ExportBox(QWidget):
         self.row.set_running(self.job.is_running)
         study = self._dock.session.study
         store = self._dock.guarded(study.store)
-        if store is None or not store.nbytes:
+        if store is None or not store.holds_any():
             self.row.allow(False, "Encode tiles first: the files are about tiles.")
         else:
             self.row.allow(bool(self.kinds), "Tick what is to be written.")

@@ -205,7 +205,7 @@ class ProbeDock(Dock):
 
     def _has_features(self) -> bool:
         store = self.guarded(self.session.study.store)
-        return bool(store is not None and store.nbytes)
+        return bool(store is not None and store.holds_any())
 
     def _on_done(self, outcome: ProbeOutcome) -> None:
         self._say_result(outcome)

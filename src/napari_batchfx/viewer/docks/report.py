@@ -50,7 +50,9 @@ class ReportDock(Dock):
             self.identifiers,
             self.row,
             self.export,
-            hint("The same study runs without a window: napari-batchfx run NAME.batchfx"),
+            hint(
+                "Saved every few seconds. The same study runs without a window: napari-batchfx run NAME.batchfx"
+            ),
         )
         self.finish()
         self.job = self.make_job(
@@ -105,6 +107,8 @@ class ReportDock(Dock):
         if study is not None:
             self.session.replace_study(study)
             problems = study.problems
+            if study.read_only_because:
+                return  # said already
             self.card.say(
                 f"{study.name} opened, {len(study.slides)} slides.",
                 "\n".join(str(problem) for problem in problems),
@@ -144,10 +148,12 @@ class ReportDock(Dock):
 
     def _say_study(self) -> None:
         study = self.session.study
-        if study.is_temporary:
+        if not study.is_temporary and (why := study.read_only_because):
+            self.card.say(f"{study.name} can be looked at, not changed.", why, kind="warn")
+        elif study.is_temporary:
             self.card.say(
                 "The study is not saved yet.",
-                "Features and results are lost when napari closes.",
+                "Features and results are lost when napari closes; after a crash they are offered again.",
                 kind="warn" if study.slides else "info",
             )
         else:

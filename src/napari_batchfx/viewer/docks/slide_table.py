@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_batchfx.errors import BatchfxError
+from napari_batchfx.viewer.session import MANY
 
 if TYPE_CHECKING:
     from napari_batchfx.slides import Slide
@@ -79,16 +80,18 @@ class SlideTable(QTableWidget):
     def refresh(self) -> None:
         """Fill the table from the study; what did not change is left alone."""
         slides = self._session.study.slides
+        shown = {entry.fingerprint for entry in self._session.shown_slides()}
         self._filling = True
+        self.setUpdatesEnabled(False)
         try:
             self.setRowCount(len(slides))
             for row, entry in enumerate(slides):
-                self._fill_row(row, entry)
+                self._fill_row(row, entry, hidden=entry.fingerprint not in shown)
         finally:
+            self.setUpdatesEnabled(True)
             self._filling = False
 
-    def _fill_row(self, row: int, entry: SlideEntry) -> None:
-        hidden = self._session.layer(entry, "slide") is None
+    def _fill_row(self, row: int, entry: SlideEntry, *, hidden: bool) -> None:
         slide = open_or_none(self._session, entry)
         for column, key in enumerate(_COLUMNS):
             tip = ""
@@ -102,8 +105,9 @@ class SlideTable(QTableWidget):
             if item.text() != text:
                 item.setText(text)
             font = item.font()
-            font.setItalic(hidden)
-            item.setFont(font)
+            if font.italic() != hidden:
+                font.setItalic(hidden)
+                item.setFont(font)
             item.setToolTip(
                 f"{text}\nNot shown: its layer was deleted; Show brings it back."
                 if hidden
@@ -127,7 +131,9 @@ class SlideTable(QTableWidget):
 
 
 def open_or_none(session: Session, entry: SlideEntry) -> Slide | None:
-    """The open slide, or ``None`` where its file can't be read."""
+    """The open slide, or ``None`` where its file can't be read, or a study has too many to open them all."""
+    if len(session.study.slides) > MANY and not session.study.is_open(entry):
+        return None
     try:
         return session.study.open_slide(entry)
     except BatchfxError:
