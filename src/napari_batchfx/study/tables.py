@@ -188,7 +188,9 @@ def inputs_digest(
     study: Bench, encode: EncodeSettings, settings: dict[str, Any], *, regions: bool = True
 ) -> str:
     """Digest of everything the user can change that a result depends on: slides, regions, settings."""
-    said = [_said(study), encode.model_dump(), settings]
+    # What came later is left out at its default, so that results from before stay current.
+    chosen = encode.model_dump(exclude=set() if encode.cohort else {"cohort"})
+    said = [_said(study), chosen, settings]
     said += tissue_said(study.settings.tissue, study.annotations)
     text = json.dumps(said, sort_keys=True)
     return _digest(text + (_drawn(study) if regions else ""))
