@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import keyword
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_batchfx.errors import StudyError
 from napari_batchfx.study.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def python_text(step: Step, study: Path | str | None) -> str:
             f"    study.selection = Selection(slides={step.selection.slides!r}, "
             f"tiles={step.selection.tiles!r})"
         )
+    _check_options(step)
     options = ", ".join(f"{key}={value!r}" for key, value in step.options.items())
     if kind.needs_tiles:
         lines.append("    run(study.encode_job())  # tiles that are there already aren't computed again")
@@ -78,6 +81,15 @@ def value_of_text(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def _check_options(step: Step) -> None:
+    """Names of options become code: those of a stranger's file must be names."""
+    for name in step.options:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise StudyError(
+                f"The step {step.kind!r} has an option {name[:40]!r}, which is no name; don't run it."
+            )
 
 
 def _text(value: Any) -> str:
