@@ -111,7 +111,7 @@ def test_features_that_are_links_deeper_down(saved, tmp_path):
     secret = entry.rename(tmp_path / "secret")
     entry.symlink_to(secret, target_is_directory=True)
     store = FeatureStore(saved / "features.zarr")
-    (row,) = [one for one in store.keys() if one["fingerprint"] == fingerprint]
+    (row,) = [one for one in list(store.keys()) if one["fingerprint"] == fingerprint]
     assert "link to another place" in row["damaged"]
     with pytest.raises(FeatureError, match="link to another place"):
         store.array(*(json.loads((secret / "zarr.json").read_text())["attributes"][key] for key in KEYS))

@@ -137,13 +137,16 @@ class FeatureStore:
 
     def _opened(self, name: str, attributes: dict[str, str] | None, dim: int | None) -> FeatureArray:
         slide = name.split("/")[0]
-        if self.path is not None and os.environ.get("BATCHFX_FOLLOW_LINKS") != "1":
-            # one of somebody else must not make this program read, write or delete elsewhere
-            if not (self.path / name).resolve().is_relative_to(self.path.resolve()):
-                raise FeatureError(
-                    f"{self._shown}/{name}: is a link to another place and isn't followed; if you made it "
-                    "yourself, set BATCHFX_FOLLOW_LINKS=1."
-                )
+        # one of somebody else must not make this program read, write or delete elsewhere
+        if (
+            self.path is not None
+            and os.environ.get("BATCHFX_FOLLOW_LINKS") != "1"
+            and not (self.path / name).resolve().is_relative_to(self.path.resolve())
+        ):
+            raise FeatureError(
+                f"{self._shown}/{name}: is a link to another place and isn't followed; if you made it "
+                "yourself, set BATCHFX_FOLLOW_LINKS=1."
+            )
         return FeatureArray(
             self._files(name),
             self._slide_lock(slide),
