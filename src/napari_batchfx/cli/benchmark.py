@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_batchfx.cli._app import command, drive, out
+from napari_batchfx.cli.measuring import register as register_speed
 
 __all__ = ["register"]
 
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
         help="Measure what the methods reach, and write the pages of results.", no_args_is_help=True
     )
     app.add_typer(group, name="benchmark")
+    register_speed(group)
 
     @command(group)
     def adapt(
