@@ -5,24 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QButtonGroup,
     QCheckBox,
-    QGridLayout,
-    QLabel,
-    QPushButton,
-    QSizePolicy,
-    QSlider,
-    QWidget,
 )
 
-from napari_batchfx.viewer import compare, regions
+from napari_batchfx.viewer import compare
 from napari_batchfx.viewer.docks.common import Dock, RunRow, choice, fill, form_row, tool_button
 from napari_batchfx.viewer.docks.stain_conditions import ConditionsBox
 from napari_batchfx.viewer.docks.stain_export import ExportBox
 from napari_batchfx.viewer.docks.stain_numbers import NumbersBox
+from napari_batchfx.viewer.docks.stain_parts import SHOW, ShowRow, StrengthRow, drawn_polygons
 from napari_batchfx.viewer.docks.stain_signature import SignatureBox
 from napari_batchfx.viewer.docks.stain_tile import TileBox
 from napari_batchfx.viewer.stain_curtain import StainCurtain
@@ -36,12 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StainDock"]
 
-_SHOW = (
-    ("off", "Off", "The slides as they were scanned."),
-    ("preview", "Preview", "The slides with their stain normalised, computed for what you see."),
-    ("first", "H", "Haematoxylin alone."),
-    ("second", "E", "Eosin alone (DAB on immunohistochemistry)."),
-)
 _REFERENCE, _COHORT, _SLIDE = "reference:", "cohort:", "slide:"
 _MOST_WARNINGS = 5
 
@@ -78,20 +65,13 @@ class StainDock(Dock):
             checkable=True,
         )
         form.addRow("", self.region)
-        self.strength = QSlider(Qt.Orientation.Horizontal)
-        self.strength.setRange(0, 100)
-        self.strength.setValue(100)
-        self.percent = QLabel("100 %")
-        strength = QWidget()
-        line = QGridLayout(strength)
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(self.strength, 0, 0)
-        line.addWidget(self.percent, 0, 1)
-        form_row(form, "Strength", strength, "Left: the slide as it is. Right: fully normalised.")
-        self.strength.setAccessibleName("Strength")
-        self.strength.setToolTip("Left: the slide as it is. Right: fully normalised.")
-        self.show_group, shows = self._show_buttons()
-        form_row(form, "Show", shows, "What is on the canvas.")
+        tooltip = "Left: the slide as it is. Right: fully normalised."
+        self.strength_row = StrengthRow(tooltip)
+        self.strength, self.percent = self.strength_row.slider, self.strength_row.percent
+        form_row(form, "Strength", self.strength_row, tooltip)
+        self.shows = ShowRow()
+        self.show_group = self.shows.group
+        form_row(form, "Show", self.shows, "What is on the canvas.")
         self.split = QCheckBox("Before and after under a curtain")
         self.split.setToolTip("Left of an edge that you drag the slide as scanned, right of it the preview.")
         self.row = RunRow(
@@ -108,26 +88,9 @@ class StainDock(Dock):
         self._connect()
         self._on_study()
 
-    def _show_buttons(self) -> tuple[QButtonGroup, QWidget]:
-        group, box = QButtonGroup(self), QWidget()
-        line = QGridLayout(box)
-        line.setContentsMargins(0, 0, 0, 0)
-        line.setSpacing(2)
-        for k, (_, text, tooltip) in enumerate(_SHOW):
-            button = QPushButton(text)
-            button.setCheckable(True)
-            button.setToolTip(tooltip)
-            button.setAccessibleName(f"Show {text}")
-            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            group.addButton(button, k)
-            line.addWidget(button, 0, k)
-            line.setColumnStretch(k, len(text) + 3)
-        group.button(0).setChecked(True)
-        return group, box
-
     def _connect(self) -> None:
         self.row.run.connect(self.start)
-        self.show_group.idClicked.connect(lambda k: self.look(_SHOW[k][0]))
+        self.show_group.idClicked.connect(lambda k: self.look(SHOW[k][0]))
         self.split.toggled.connect(self._on_split)
         self.curtain.changed.connect(self.refresh)
         self.strength.valueChanged.connect(self._on_strength)
@@ -225,7 +188,6 @@ class StainDock(Dock):
             self._estimate()
 
     def _on_strength(self, value: int) -> None:
-        self.percent.setText(f"{value} %")
         self.session.study.settings.stain.strength = value / 100
         self.layers.set_strength(value / 100)
         self.tile.refresh()
@@ -257,7 +219,7 @@ class StainDock(Dock):
             return
         kept = dict(settings.regions)
         if kept.pop(entry.name, None) is None:
-            found = self.guarded(partial(self._drawn, entry))
+            found = self.guarded(partial(drawn_polygons, self.session, entry))
             if not found:
                 self.region.setChecked(False)
                 self.card.say(
@@ -270,18 +232,6 @@ class StainDock(Dock):
         self.refresh()
         self.target.setCurrentIndex(self.target.findData(_SLIDE + entry.name))
         self._on_choice()
-
-    def _drawn(self, entry: SlideEntry) -> list[Any]:
-        """The selected shapes as polygons in the slide's own pixels."""
-        slide = self.session.study.open_slide(entry)
-        mpp = np.asarray(slide.mpp or (1.0, 1.0))
-        found = []
-        for polygon in regions.selected_polygons(self.session):
-            own = self.session.to_slide_um(entry, polygon) / mpp
-            inside = ((own >= 0) & (own <= slide.shape)).all(axis=1)
-            if len(own) > 2 and inside.any():
-                found.append([(float(y), float(x)) for y, x in own])
-        return found
 
     def _pick(self, fingerprint: str) -> None:
         """Select a slide's layer."""
@@ -306,27 +256,10 @@ class StainDock(Dock):
         self.row.allow(bool(shown), "Open a slide first.")
         # once there are estimates, Show does it all
         self.row.button.setVisible(not self.job.is_running and self.overview is None)
-        has = self._has_vectors()
-        for k, (_, _, tooltip) in enumerate(_SHOW):
-            button = self.show_group.button(k)
-            possible = bool(shown) and (k < 2 or has)
-            button.setEnabled(possible)
-            why = (
-                tooltip
-                if possible or not shown
-                else "This method matches colour as a whole and separates no stains."
-            )
-            button.setToolTip(why)
+        self.shows.allow(bool(shown), self._has_vectors())
         visible = [layer for layer in self.layers.shown() if layer.visible]
-        if self.is_simulated and visible:
-            self._uncheck()
-        else:
-            now = (
-                next((k for k, (key, *_) in enumerate(_SHOW) if key == self._wanted and k), 1)
-                if visible
-                else 0
-            )
-            self.show_group.button(now).setChecked(True)
+        now = self._wanted if self._wanted != "off" else "preview"
+        self.shows.check("off" if not visible else None if self.is_simulated else now)
         self.split.setEnabled(bool(shown))
         blocked = self.split.blockSignals(True)
         self.split.setChecked(self.curtain.is_on)
@@ -341,13 +274,6 @@ class StainDock(Dock):
             self.card.say("No slide to normalise yet.", links={"Open Slides": "dock:slides"})
         elif self.card.text == "" or self.card.text.startswith("No slide"):
             self.card.say("Ready: preview the normalised slides.")
-
-    def _uncheck(self) -> None:
-        """None of the buttons says what is shown."""
-        self.show_group.setExclusive(False)
-        for button in self.show_group.buttons():
-            button.setChecked(False)
-        self.show_group.setExclusive(True)
 
     def _aim_text(self, entry: SlideEntry) -> str:
         drawn = entry.name in self.session.study.settings.stain.regions
@@ -466,10 +392,7 @@ class StainDock(Dock):
             else _SLIDE + settings.target
         )
         self.target.setCurrentIndex(max(0, self.target.findData(aim)))
-        blocked = self.strength.blockSignals(True)
-        self.strength.setValue(round(100 * settings.strength))
-        self.strength.blockSignals(blocked)
-        self.percent.setText(f"{self.strength.value()} %")
+        self.strength_row.put(round(100 * settings.strength))
         self.layers.strength = settings.strength
         self.card.say("")
         self.refresh()
