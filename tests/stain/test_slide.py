@@ -150,3 +150,101 @@ def test_the_real_slide_from_end_to_end(real_data):
         out = preview(slide, transform)[-1].compute()
         glass = slide.pyramid()[-1].compute().min(axis=2) > 238
         assert out[glass].min() > 230
+
+
+OTHER = np.array([[0.50, 0.75, 0.43], [0.10, 0.80, 0.59]])
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """Two stains on the left, the same two in other colours on the right."""
+    rng = np.random.default_rng(2)
+    amounts = np.stack([rng.gamma(1.5, 0.5, (600, 900)), rng.gamma(2.0, 0.4, (600, 900))], axis=-1)
+    image = np.concatenate([paint(amounts[:, :450]), paint(amounts[:, 450:], OTHER)], axis=1)
+    return write(tmp_path_factory.mktemp("slides") / "halves.tif", image)
+
+
+def degrees(found, vectors):
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.degrees(np.arccos((found.matrix * vectors).sum(axis=1))).max()
+
+
+def test_a_drawn_region_gives_its_own_stain(halves):
+    left = [[[0, 0], [0, 440], [600, 440], [600, 0]]]
+    right = [[[-50, 470], [700, 470], [700, 2000], [-50, 2000]]]  # drawn beyond the slide
+    mask = np.zeros((60, 90), bool)
+    mask[:, 48:] = True
+    with napari_batchfx.open_slide(halves) as slide:
+        found = estimate_slide(slide, n_pixels=30_000, region=left)
+        assert degrees(found, VECTORS) < 3
+        assert found.origin == "drawn region"
+        for region in (right, mask):
+            assert degrees(estimate_slide(slide, n_pixels=30_000, region=region), OTHER) < 3
+        few = estimate_slide(slide, n_pixels=30_000, region=[[[0, 0], [0, 60], [60, 60], [60, 0]]])
+        assert 1_000 < few.n_pixels <= 3_600
+        assert few.quality == "uncertain"
+        assert "in this region" in few.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        ([], "empty"),
+        ([[[0, 0], [1, 1]]], "empty"),
+        ([[[5000, 5000], [5000, 6000], [6000, 6000]]], "outside"),
+        (np.zeros((6, 9), bool), "empty"),
+        ("here", "polygons"),
+        ([[[0, 0], [0, 4], [4, 4], [4, 0]]], "too little"),
+    ],
+)
+def test_a_region_that_is_none_is_refused(halves, region, words):
+    with napari_batchfx.open_slide(halves) as slide, pytest.raises(StainError, match=words):
+        estimate_slide(slide, region=region)
+
+
+def test_a_slide_under_pen_is_declined_and_says_so(tmp_path):
+    image = np.full((900, 1200, 3), 246, np.uint8)
+    image[200:600, 200:1000] = (40, 150, 80)
+    image = np.clip(image + np.random.default_rng(0).integers(-3, 4, image.shape), 0, 255).astype(np.uint8)
+    write(tmp_path / "pen.tif", image)
+    with (
+        napari_batchfx.open_slide(tmp_path / "pen.tif") as slide,
+        pytest.raises(StainError, match=r"pen: .*marker pen"),
+    ):
+        estimate_slide(slide)
+
+
+def test_other_stains_are_declined(tmp_path):
+    """Cyan and yellow: neither H&E nor H-DAB."""
+    rng = np.random.default_rng(0)
+    amounts = np.stack([rng.gamma(1.5, 0.5, (600, 600)), rng.gamma(2.0, 0.4, (600, 600))], axis=-1)
+    write(tmp_path / "other.tif", paint(amounts, np.array([[0.98, 0.15, 0.10], [0.10, 0.30, 0.95]])))
+    with (
+        napari_batchfx.open_slide(tmp_path / "other.tif") as slide,
+        pytest.raises(StainError, match=r"other.*neither haematoxylin and eosin nor"),
+    ):
+        estimate_slide(slide)
+
+
+@pytest.mark.real_data
+def test_fluorescence_is_declined_by_every_method(real_data):
+    from napari_batchfx.stain import methods
+
+    folder = real_data("slides/fluorescence-ndpi")
+    path = next(folder.rglob("*.ndpi"))
+    with napari_batchfx.open_slide(path) as slide:
+        for one in methods():
+            with pytest.raises(StainError, match="fluorescence"):
+                estimate_slide(slide, one.id)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["vahadane", "density", "ruifrok"])
+def test_methods_agree_on_what_a_real_slide_holds(real_data, name):
+    """Other ways to the same stains: near those of Macenko, on the slide's own tissue."""
+    with napari_batchfx.open_slide(real_data("slides/CMU-1-Small-Region.svs")) as slide:
+        found, usual = estimate_slide(slide, name), estimate_slide(slide)
+    assert found.n_pixels >= 100_000
+    apart = np.degrees(np.arccos(np.clip((found.matrix * usual.matrix).sum(axis=1), -1, 1)))
+    assert apart.max() < 25
+    assert found.kind == "H&E"

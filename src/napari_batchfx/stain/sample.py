@@ -176,7 +176,7 @@ def _tissue_centres(slide: Slide, thumbnail: npt.NDArray[np.uint8]) -> npt.NDArr
         from napari_batchfx.tiles import tissue_mask
 
         mask = np.asarray(tissue_mask(slide).mask, bool)
-        if mask.sum() < 64:  # a slide of less than 64 x 64 um at 8 um a pixel
+        if mask.sum() < 64 and not _is_under_pen(slide):  # a slide of less than 64 x 64 um at 8 um a pixel
             mask = tissue_pixels(thumbnail)
     cells = np.argwhere(mask)
     return cast("npt.NDArray[np.float64]", (cells + 0.5) / np.array(mask.shape))
@@ -196,16 +196,22 @@ def _region_centres(slide: Slide, level: int, region: Region) -> npt.NDArray[np.
     return np.asarray(grid / (height, width))
 
 
+def _is_under_pen(slide: Slide) -> bool:
+    """Whether there would be tissue, did marker pen count."""
+    from napari_batchfx.tiles import TissueSettings, tissue_mask
+
+    if slide.mpp is None:
+        return False
+    return int(np.asarray(tissue_mask(slide, settings=TissueSettings(exclude=())).mask).sum()) >= 64
+
+
 def _nothing(slide: Slide) -> str:
     """Why a slide shows no tissue: it is blank, or what is there is pen."""
-    if slide.mpp is not None:
-        from napari_batchfx.tiles import TissueSettings, tissue_mask
-
-        if np.asarray(tissue_mask(slide, settings=TissueSettings(exclude=())).mask).any():
-            return (
-                "What this slide shows is covered by marker pen, so its stain can't be estimated; draw a "
-                "region of tissue that is free of pen."
-            )
+    if _is_under_pen(slide):
+        return (
+            "What this slide shows is covered by marker pen, so its stain can't be estimated; draw a region "
+            "of tissue that is free of pen."
+        )
     return "There is no tissue on this slide to estimate the stain from; choose another slide."
 
 
