@@ -46,6 +46,26 @@ CITATIONS: Final[dict[str, Citation]] = {
         "and Applications 21(5), 34-41, 2001.",
         "doi:10.1109/38.946629",
     ),
+    "vahadane2016": Citation(
+        "Vahadane A, Peng T, Sethi A, et al. Structure-preserving color normalization and sparse stain "
+        "separation for histological images. IEEE Transactions on Medical Imaging 35(8), 1962-1971, 2016.",
+        "doi:10.1109/TMI.2016.2529665",
+    ),
+    "ruifrok2001": Citation(
+        "Ruifrok AC, Johnston DA. Quantification of histochemical staining by color deconvolution. "
+        "Analytical and Quantitative Cytology and Histology 23(4), 291-299, 2001.",
+        "PMID:11531144",
+    ),
+    "roy2021": Citation(
+        "Roy S, Panda S, Jangid M. Modified Reinhard algorithm for color normalization of colorectal cancer "
+        "histopathology images. 2021.",
+        "European Signal Processing Conference (EUSIPCO)",
+    ),
+    "schoenpflug2026": Citation(
+        "Schönpflug et al. Staining-robustness protocol (density estimate, simulated staining conditions). "
+        "2026.",
+        "arXiv:2603.12886",
+    ),
     "caicedo2017": Citation(
         "Caicedo JC, Cooper S, Heigwer F, et al. Data-analysis strategies for image-based cell profiling. "
         "Nature Methods 14, 849-863, 2017 (standardising on controls).",
@@ -130,4 +150,12 @@ def _fitting(data: ReportData) -> list[str]:
         keys.append("macenko2009")
     if "reinhard" in methods:
         keys.append("reinhard2001")
+    if "keeping contrast" in methods:
+        keys.append("roy2021")
+    if "vahadane" in methods:
+        keys.append("vahadane2016")
+    if "ruifrok" in methods:
+        keys.append("ruifrok2001")
+    if "densest colours" in methods:
+        keys.append("schoenpflug2026")
     return keys

@@ -62,7 +62,7 @@ def density_estimate(pixels: Pixels, options: VectorOptions | None = None) -> St
 
     References
     ----------
-    Schönpflug et al., "Robustness of H&E foundation models to staining variation", arXiv:2603.12886, 2026,
+    Schönpflug et al., arXiv:2603.12886, 2026,
     step 2 of the protocol. Its histogram is smoothed with 8 taps; here with a Gaussian of the same width.
 
     Examples
@@ -259,7 +259,7 @@ class DensityNormalizer(Normalizer[StainEstimate]):
 
     References
     ----------
-    Schönpflug et al., "Robustness of H&E foundation models to staining variation", arXiv:2603.12886, 2026.
+    Schönpflug et al., arXiv:2603.12886, 2026.
 
     Examples
     --------
