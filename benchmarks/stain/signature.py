@@ -54,9 +54,9 @@ def main() -> None:
     encoders = [load("colour-statistics", device="cpu"), load(options.encoder, device="cpu")]
     print(f"{len(obs)} tiles: {obs.groupby(['slide', 'label']).size().to_dict()}")
     print(
-        "| stain | slide from colour alone | slide from the encoder | lymphoid or tumour from the encoder |"
+        "| stain | slide, mean colour | slide, colour statistics | slide, encoder | lymphoid or tumour, encoder |"
     )
-    print("|---|---|---|---|")
+    print("|---|---|---|---|---|")
     for one in (None, *methods()):
         if one is None:
             stained, name = tiles, "as scanned"

@@ -227,6 +227,13 @@ def load_conditions(path: Path | str) -> tuple[StainingCondition, ...]:
     ----------
     Schönpflug et al. 2026; data set CTPLab-DBE-UniBas/staining-robustness-evaluation, folder
     plism-wsi_stain_references.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> file = save_conditions(CONDITIONS[:1], pathlib.Path(tempfile.mkdtemp()) / "mine.json")
+    >>> load_conditions(file)[0].label
+    'pale stain'
     """
     path = Path(path)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_batchfx.errors import StainError
+from napari_batchfx.errors import StainError, TileError
 from napari_batchfx.stain.declining import NoTissueError, refuse_empty, refuse_vectors
 from napari_batchfx.stain.estimate import StainEstimate, VectorOptions
 from napari_batchfx.stain.normalizer import Normalizer
@@ -145,7 +145,10 @@ def density_slide(slide: Slide, seed: int = 0) -> StainEstimate:
         raise StainError(
             f"{slide.name}: this method takes tiles of 224 µm, and the file has no pixel size; give mpp=..."
         )
-    grid = TileGrid(slide, TILE_PX, TILE_UM / TILE_PX)
+    try:
+        grid = TileGrid(slide, TILE_PX, TILE_UM / TILE_PX)
+    except TileError:  # smaller than one tile
+        return _pooled(slide, seed)
     cells = np.argwhere(np.asarray(grid.tissue) >= 0.6)
     cells = cells[np.random.default_rng(seed).permutation(len(cells))][:TRIES]
     found: list[StainEstimate] = []

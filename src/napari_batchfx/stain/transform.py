@@ -44,8 +44,9 @@ class StainTransform:
     warnings : tuple of str
         What could mislead.
     keep_residual : bool
-        Whether what two stains don't explain of a pixel stays in it, so that a slide is left as it is by its
-        own stain, and pigment and ink keep their colour. The papers drop it (``as_published``).
+        Whether what two stains don't explain of a pixel stays in it: pigment and ink keep their colour, and
+        so does part of the slide's signature. Off by default; between equal stains it always stays, so that
+        a slide is left as it is by its own stain.
 
     Examples
     --------
@@ -61,7 +62,7 @@ class StainTransform:
     strength: float = 1.0
     as_published: bool = False
     warnings: tuple[str, ...] = ()
-    keep_residual: bool = True
+    keep_residual: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.source, StainEstimate) != isinstance(self.target, StainEstimate):
@@ -88,7 +89,7 @@ class StainTransform:
         values = self.to_dict()
         values.pop("warnings")
         values.pop("keep_residual")
-        if self._kept() and isinstance(self.source, StainEstimate):
+        if self.keep_residual and not self.as_published and isinstance(self.source, StainEstimate):
             values["residual"] = "kept"
         for side in ("source", "target"):
             # What the numbers are, not where they are from; what is as usual isn't spelled out, so that keys
@@ -247,7 +248,16 @@ class StainTransform:
         return np.minimum(white * np.exp(-(made + excess + self._base())) - offset, 255.0)
 
     def _kept(self) -> bool:
-        return self.keep_residual and not self.as_published
+        return (self.keep_residual or self._is_own()) and not self.as_published
+
+    def _is_own(self) -> bool:
+        """Whether source and target are the same stain: nothing is to be changed then."""
+        source, target = cast("StainEstimate", self.source), cast("StainEstimate", self.target)
+        return bool(
+            source.white == target.white
+            and np.array_equal(source.matrix, target.matrix)
+            and np.array_equal(source.max_concentration, target.max_concentration)
+        )
 
     def _kernel_matrices(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Source vectors, and what a unit of each stain adds: its new vector, or the change of it."""
