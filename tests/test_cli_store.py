@@ -43,18 +43,37 @@ def test_it_lists(study):
         done = command(where)
         assert done.exit_code == 0, done.output
         lines = done.stdout.splitlines()
-        assert len(lines) == 5
-        assert sum(line.startswith("A  ") for line in lines) == 2
-        assert "A  colour-statistics/v1/fp32  64px-0.5um-step64  stain none  144 tiles  0.1 MB" in lines
+        assert len(lines) == 7
+        assert lines[0] == "A"
+        assert "  colour-statistics/v1  64px-0.5um-step64  stain none  144 tiles  0.1 MB" in lines
+        assert any(line.startswith("  timm/x/abc            64px-0.5um-step64  stain none  144 tiles") for line in lines)
         assert lines[-1] == f"in all: 4 entries, {FeatureStore(study / 'features.zarr').nbytes / 1e6:,.1f} MB"
-    assert len(command(study, "--slide", "B").stdout.splitlines()) == 3
-    assert len(command(study, "--slide", "B", "--encoder", "colour-statistics").stdout.splitlines()) == 2
+    assert len(command(study, "--slide", "B").stdout.splitlines()) == 4
+    assert len(command(study, "--slide", "B", "--encoder", "colour-statistics").stdout.splitlines()) == 3
     found = json.loads(command(study, "--json", "--encoder", "timm/x").stdout)
     assert sorted((row["slide"], row["n"], row["dim"]) for row in found["entries"]) == [
         ("A", 144, 63),
         ("B", 144, 63),
     ]
     assert found["locks"] == []
+
+
+def test_rows_fit_a_terminal_and_name_the_encoder_enough(tmp_path):
+    keys = [
+        f"timm/batchfx-mini/v1/sha256:{'0a' * 16}/fp32/pooled/0123abcd",
+        f"timm/vit_small_patch16_224.augreg_in21k_ft_in1k/sha256:{'1b' * 16}/fp32/cls+mean/89ab4567",
+        f"timm/vit_small_patch16_224.augreg_in21k_ft_in1k/sha256:{'1b' * 16}/bf16/cls+mean/89ab4567",
+    ]
+    store = FeatureStore(tmp_path / "features.zarr")
+    for key in keys:
+        array = store.array("f" * 32, key, "224px-0.5um-step224-y0.0-x0.0", "macenko-0123456789abcdef", dim=2)
+        array.append(CELLS[:3], np.zeros((3, 2), np.float32))
+    lines = command(tmp_path / "features.zarr").stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "  timm/batchfx-mini/v1" in lines
+    for line in (line.strip() for line in lines if line.startswith("  timm/")):
+        found = json.loads(command(tmp_path / "features.zarr", "--encoder", line, "--json").stdout)["entries"]
+        assert [row["encoder"].startswith(line) for row in found] == [True]
 
 
 def test_it_deletes_what_is_asked_for(study):

@@ -84,6 +84,52 @@ def test_a_size_typed_over_that_of_the_file_is_this_study_s_alone(tmp_path):
         assert other.open_slide(entry).mpp == (0.5, 0.5)
 
 
+def test_back_to_what_the_file_states(tmp_path):
+    from napari_batchfx.slides import write_pyramid
+    from napari_batchfx.study import Annotation
+
+    path = write_pyramid(tmp_path / "a.tif", np.full((300, 300, 3), 200, np.uint8), 0.5)
+    with Study.create(tmp_path / "s") as study:
+        entry = study.add_slide(path, mpp=1.0)
+        study.annotations.append(Annotation("a", "x", False, [[0, 0], [0, 200], [200, 200]]))
+        study.update_slide(entry, mpp=2.0)
+        study.save()
+    with Study.open(study.folder) as study:
+        entry = study.update_slide("a", mpp="file")
+        slide = study.open_slide(entry)
+        assert (entry.mpp_given, slide.mpp, slide.mpp_source) == (None, (0.5, 0.5), "tiff resolution")
+        assert study.annotations[0].polygon_um.max() == 100  # the same pixels
+        assert recall_pixel_size(entry.fingerprint) is None
+        study.save()
+    with Study.open(study.folder) as study:
+        assert study.open_slide("a").mpp == (0.5, 0.5)
+        assert study.update_slide("a", mpp="file").mpp_given is None  # nothing to take back
+
+
+def test_a_file_without_a_size_has_none_to_go_back_to(tmp_path):
+    with Study.create() as study:
+        study.add_slide(_picture(tmp_path / "a.png"), mpp=0.4)
+        with pytest.raises(SlideError, match="its file states no pixel size; give micrometres a pixel"):
+            study.update_slide("a", mpp="file", name="b", site="X")
+        entry = study.slide("a")
+        assert (entry.mpp_given, entry.site, study.open_slide(entry).mpp) == ((0.4, 0.4), "", (0.4, 0.4))
+
+
+def test_the_command_goes_back_too(tmp_path):
+    from typer.testing import CliRunner
+
+    from napari_batchfx.cli import app
+    from napari_batchfx.slides import write_pyramid
+
+    path = write_pyramid(tmp_path / "a.tif", np.full((300, 300, 3), 200, np.uint8), 0.5)
+    folder = tmp_path / "s.batchfx"
+    for more, given in ((("--mpp", "0.3"), (0.3, 0.3)), (("--own-mpp",), None)):
+        assert CliRunner().invoke(app, ["add", str(folder), str(path), *more]).exit_code == 0
+        with Study.open(folder) as study:
+            assert study.slide("a").mpp_given == given
+    assert CliRunner().invoke(app, ["add", str(folder), str(path), "--own-mpp", "--mpp", "1"]).exit_code == 1
+
+
 @pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize("mpp", [1e9, -1, 0, float("nan"), (0.5,), "x", (0.5, float("inf"))])
 def test_an_impossible_size_changes_nothing(tmp_path, mpp, is_open):

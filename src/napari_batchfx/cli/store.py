@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,13 @@ from napari_batchfx.errors import BatchfxError, FeatureError
 if TYPE_CHECKING:
     from napari_batchfx.features import FeatureStore
 
-__all__ = ["register"]
+__all__ = ["register", "short_keys"]
+
+#: Columns that a line may take.
+WIDTH = 100
+
+# parts of an encoder's key from which on it says how the encoder was set up, and no longer which it is
+_DETAILS = ("sha256:", "random:", "fp32", "fp16", "bf16")
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +75,7 @@ def register(app: typer.Typer) -> None:
             said = [vars(lock) | {"who": lock.who} for lock in locks]
             print(json.dumps({"entries": rows, "locks": said}, ensure_ascii=False, indent=2))
         else:
-            _print(rows, locks, names)
+            _print(rows, locks, names, short_keys(row["encoder"] for row in listed))
         if clear and rows:
             size = sum(row["nbytes"] for row in rows) / 1e6
             if not yes:
@@ -124,15 +131,20 @@ def _check(store: FeatureStore, rows: list[dict[str, Any]]) -> None:
             row["n"] = entry.n
 
 
-def _print(rows: list[dict[str, Any]], locks: list[Any], names: dict[str, str]) -> None:
+def _print(
+    rows: list[dict[str, Any]], locks: list[Any], names: dict[str, str], keys: dict[str, str]
+) -> None:
     console = out()
-    for row in rows:
-        what = f"{row['encoder'] or 'unknown'}  {row['grid']}  stain {row['stain'] or 'unknown'}"
-        console.print(
-            f"{row['slide']}  {what}  {count(row['n'], 'tile')}  {row['nbytes'] / 1e6:,.1f} MB", markup=False
-        )
-        if row["damaged"]:
-            console.print(f"  Mind: {row['damaged']}", markup=False)
+    for slide in sorted({row["slide"] for row in rows}):
+        console.print(slide, markup=False)
+        own = [row for row in rows if row["slide"] == slide]
+        told = [(keys.get(row["encoder"]) or "unknown", _told(row)) for row in own]
+        across = max(len(key) for key, _ in told)
+        is_wide = any(4 + across + len(rest) > WIDTH for _, rest in told)
+        for row, (key, rest) in zip(own, told, strict=True):
+            console.print(f"  {key}\n    {rest}" if is_wide else f"  {key:<{across}}  {rest}", markup=False)
+            if row["damaged"]:
+                console.print(f"  Mind: {row['damaged']}", markup=False)
     for lock in locks:
         slide = names.get(lock.fingerprint) or lock.slide or lock.fingerprint[:12]
         if lock.alive:
@@ -144,6 +156,33 @@ def _print(rows: list[dict[str, Any]], locks: list[Any], names: dict[str, str]) 
             )
     size = sum(row["nbytes"] for row in rows) / 1e6
     console.print(f"in all: {_entries(rows)}, {size:,.1f} MB", markup=False)
+
+
+def _told(row: dict[str, Any]) -> str:
+    size = f"{row['nbytes'] / 1e6:,.1f} MB"
+    return f"{row['grid']}  stain {row['stain'] or 'unknown'}  {count(row['n'], 'tile')}  {size}"
+
+
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """What is enough of each encoder's key to name it, here and to ``--encoder``.
+
+    The hash of the weights and what follows is left out, unless another key begins alike.
+
+    Examples
+    --------
+    >>> short_keys(["timm/batchfx-mini/v1/sha256:0a/fp32", "colour-statistics/v1/fp32"])
+    {'timm/batchfx-mini/v1/sha256:0a/fp32': 'timm/batchfx-mini/v1', 'colour-statistics/v1/fp32': 'colour-statistics/v1'}
+    """
+    known = list(dict.fromkeys(keys))
+    found = {}
+    for key in known:
+        parts = key.split("/")
+        others = [other.split("/") for other in known if other != key]
+        n = next((i for i, part in enumerate(parts) if i and part.startswith(_DETAILS)), len(parts))
+        while n < len(parts) and any(other[:n] == parts[:n] for other in others):
+            n += 1
+        found[key] = "/".join(parts[:n])
+    return found
 
 
 def _entries(rows: list[dict[str, Any]]) -> str:

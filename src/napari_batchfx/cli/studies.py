@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from napari_batchfx.cli._app import command, count, drive, finish, note, open_or_create, out, wait
+from napari_batchfx.cli._app import command, count, drive, fail, finish, note, open_or_create, out, wait
 from napari_batchfx.cli.tissue import Icc
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.jobs import Job, Ticker
@@ -39,15 +39,21 @@ def register(app: typer.Typer) -> None:
         mpp: Annotated[
             float | None, typer.Option(help="Micrometres a pixel, where the files have none.", min=0.001)
         ] = None,
+        own_mpp: Annotated[
+            bool, typer.Option("--own-mpp", help="Go back to the pixel size that the file itself states.")
+        ] = False,
         icc: Icc = None,
         as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     ) -> None:
         """Add slides to a study; one that it knows and whose file has moved is found again."""
         from napari_batchfx.study.autosave import autosaving
 
+        if own_mpp and mpp is not None:
+            raise fail("--mpp gives a pixel size and --own-mpp takes it back; leave one of them out.")
         with open_or_create(study) as work:
             work.claim()
-            found = drive(autosaving(work, add_job(work, slides, mpp=mpp, icc=icc)))
+            wanted: float | Literal["file"] | None = "file" if own_mpp else mpp
+            found = drive(autosaving(work, add_job(work, slides, mpp=wanted, icc=icc)))
             work.save()
         if as_json:
             said = {"slides": found.said, "problems": found.problems}
@@ -92,7 +98,9 @@ class Added:
     problems: list[str] = field(default_factory=list)
 
 
-def add_job(study: Study, paths: Sequence[Path], *, mpp: float | None, icc: str | None) -> Job[Added]:
+def add_job(
+    study: Study, paths: Sequence[Path], *, mpp: float | Literal["file"] | None, icc: str | None
+) -> Job[Added]:
     """Add slide files, and those that CSV files list; each that can't be added is a sentence."""
     from napari_batchfx.study import add_sheet_job
 
@@ -106,8 +114,11 @@ def add_job(study: Study, paths: Sequence[Path], *, mpp: float | None, icc: str 
                 found.problems += [f"{path.name}, {problem}" for problem in rows.problems]
             else:
                 known = {entry.fingerprint: entry.path for entry in study.slides}
-                entry = study.add_slide(path, mpp=mpp, icc=icc or "off")
-                if mpp is not None and entry.mpp_given != (mpp, mpp):
+                entry = study.add_slide(path, mpp=None if mpp == "file" else mpp, icc=icc or "off")
+                if mpp == "file":
+                    if entry.mpp_given is not None:
+                        study.update_slide(entry, mpp=mpp)
+                elif mpp is not None and entry.mpp_given != (mpp, mpp):
                     study.update_slide(entry, mpp=mpp)
                 if icc is not None and entry.icc != icc:
                     study.update_slide(entry, icc=icc)

@@ -98,6 +98,7 @@ class Slide:
         meta = source.metadata
         self.mpp: tuple[float, float] | None = meta.mpp
         self.mpp_source: str = meta.mpp_source
+        self._own_mpp = (meta.mpp, meta.mpp_source)
         self.vendor = meta.vendor
         self.scanner = meta.scanner
         self.scanner_serial = meta.scanner_serial
@@ -152,6 +153,25 @@ class Slide:
         # Where it is from first: whoever sees the new size meanwhile sees that it was given.
         self.mpp_source = "given"
         self.mpp = found
+
+    @property
+    def own_mpp(self) -> tuple[float, float] | None:
+        """Pixel size that the file states or its objective suggests, whatever was given since."""
+        return self._own_mpp[0]
+
+    def with_own_mpp(self) -> None:
+        """Go back to the pixel size that the file states, or that its objective suggests.
+
+        Raises
+        ------
+        SlideError
+            If the file says nothing of its pixel size.
+        """
+        mpp, source = self._own_mpp
+        if mpp is None:
+            raise SlideError(f"{self.path.name}: the file states no pixel size; give micrometres a pixel.")
+        self.mpp_source = source
+        self.mpp = mpp
 
     @property
     def icc(self) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-__all__ = ["recall_pixel_size", "remember_pixel_size"]
+__all__ = ["forget_pixel_size", "recall_pixel_size", "remember_pixel_size"]
 
 _MOST = 10_000
 
@@ -38,13 +38,23 @@ def remember_pixel_size(fingerprint: str, mpp: tuple[float, float]) -> bool:
     mpp : (float, float)
         Micrometres a pixel, (y, x).
     """
-    from napari_batchfx.study.files import write_text
-
     known = _read()
     known.pop(fingerprint, None)
     known[fingerprint] = [float(mpp[0]), float(mpp[1])]
     for oldest in list(known)[: max(0, len(known) - _MOST)]:
         del known[oldest]
+    return _write(known)
+
+
+def forget_pixel_size(fingerprint: str) -> bool:
+    """Drop what the user said of a slide; False where it can't be dropped (or there is nothing)."""
+    known = _read()
+    return known.pop(fingerprint, None) is not None and _write(known)
+
+
+def _write(known: dict[str, list[float]]) -> bool:
+    from napari_batchfx.study.files import write_text
+
     path = _file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

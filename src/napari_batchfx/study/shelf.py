@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
@@ -17,7 +17,7 @@ from napari_batchfx.study.alignment import forget_reference
 from napari_batchfx.study.annotations import Annotation
 from napari_batchfx.study.control_tiles import ControlTile
 from napari_batchfx.study.entries import SlideEntry
-from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
+from napari_batchfx.study.pixel_sizes import forget_pixel_size, recall_pixel_size, remember_pixel_size
 from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.renaming import rename_slide
 from napari_batchfx.study.rescaling import rescale_slide
@@ -141,21 +141,23 @@ class Shelf:
         entry: SlideEntry | str,
         *,
         name: str | None = None,
-        mpp: float | tuple[float, float] | None = None,
+        mpp: float | tuple[float, float] | Literal["file"] | None = None,
         icc: str | None = None,
         **meta: str,
     ) -> SlideEntry:
         """Change what is known of a slide; its regions, alignment and features stay with it.
 
         Everything is looked at first: where something isn't possible nothing is changed. A pixel size is also
-        remembered for other studies, which use it where the file states none.
+        remembered for other studies, which use it where the file states none. ``mpp="file"`` goes back to the
+        size that the file itself states, and forgets the other.
 
         Raises
         ------
         StudyError
             If the name is empty or taken, or a value isn't possible.
         SlideError
-            If the colour profile is asked for and the file has none, or the pixel size isn't possible.
+            If the colour profile is asked for and the file has none, or the pixel size isn't possible, or
+            the file's own is asked for and it states none.
         """
         from napari_batchfx.slides.metadata import given_mpp
 
@@ -168,7 +170,8 @@ class Shelf:
                 raise StudyError(
                     f"{entry.name}: another slide is called {name} already; choose another name."
                 )
-        given = None if mpp is None else given_mpp(entry.path.name, mpp)
+        given = None if mpp is None or mpp == "file" else given_mpp(entry.path.name, mpp)
+        own = self._own_mpp(entry) if mpp == "file" else None
         try:
             trial = entry.model_copy()
             for key, value in meta.items():
@@ -182,6 +185,8 @@ class Shelf:
             self._slide_changed(entry)
         if given is not None:
             self._set_mpp(entry, given)
+        if own is not None:
+            self._go_back_to(entry, own)
         for key, value in meta.items():
             setattr(entry, key, value)
         if name is not None and name != entry.name:
@@ -203,6 +208,23 @@ class Shelf:
         if before is not None:
             rescale_slide(self, entry, before, given)
         remember_pixel_size(entry.fingerprint, given)
+        self._slide_changed(entry)
+
+    def _own_mpp(self, entry: SlideEntry) -> tuple[float, float]:
+        own = self.open_slide(entry).own_mpp
+        if own is None:
+            raise SlideError(f"{entry.name}: its file states no pixel size; give micrometres a pixel.")
+        return own
+
+    def _go_back_to(self, entry: SlideEntry, own: tuple[float, float]) -> None:
+        """``own`` is the file's pixel size, which counts again."""
+        slide = self.open_slide(entry)
+        before = slide.mpp
+        slide.with_own_mpp()
+        entry.mpp_given = None
+        if before is not None:
+            rescale_slide(self, entry, before, own)
+        forget_pixel_size(entry.fingerprint)
         self._slide_changed(entry)
 
     def remove_slide(self, entry: SlideEntry | str) -> None:

@@ -25,7 +25,8 @@ _TIPS = (
     "Hospital or laboratory the slide comes from.",
     "Scanner that made the image; filled from the file where the file says so.",
     "Patient or case; tiles of one patient are never split between training and test.",
-    "Micrometres a pixel at full resolution (height x width where they differ); ≈ is an estimate from the objective.",
+    "Micrometres a pixel at full resolution (height x width where they differ); ≈ is an estimate from the objective. "
+    "Emptied, it is the file's own again.",
     "Colour profile: none in the file, stored (there is one, not applied), or sRGB (applied); change it under More.",
 )
 _WIDTHS = {1: 44, 3: 50, 4: 52, 5: 52}
@@ -124,7 +125,9 @@ class SlideTable(QTableWidget):
         entry = self._session.study.slides[item.row()]
         key, text = _COLUMNS[item.column()], item.text().strip()
         try:
-            self._on_edited(entry, key, parse_mpp(text) if key == "mpp" else text)
+            # an emptied pixel size: the file's own again
+            value = text if key != "mpp" else parse_mpp(text) if text else "file"
+            self._on_edited(entry, key, value)
         except (BatchfxError, ValueError) as error:
             self.refresh()
             self._on_refused(str(error))
