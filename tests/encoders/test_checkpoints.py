@@ -187,3 +187,54 @@ def test_a_checkpoint_of_dinov2s_training(tmp_path, tiles):
     with torch.inference_mode():
         expected = model((torch.from_numpy(tile).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5).numpy()
     np.testing.assert_allclose(encoder.embed(tile), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_reading_large_weights_is_shown_and_can_be_stopped(tmp_path, monkeypatch):
+    import hashlib
+
+    import torch
+
+    from napari_batchfx.encoders import checkpoints
+    from napari_batchfx.encoders.loading import load_job
+
+    torch.save(make().state_dict(), tmp_path / "mine.pt")
+    (tmp_path / "mine.json").write_text(json.dumps({"architecture": "test_vit"}))
+    monkeypatch.setattr(checkpoints, "_AT_ONCE", 200_000)
+    steps, job = [], load_job(tmp_path / "mine.pt")
+    try:
+        while True:
+            steps.append(next(job))
+    except StopIteration as end:
+        encoder = end.value
+    read = [step for step in steps if step.unit == "MB"]
+    size = (tmp_path / "mine.pt").stat().st_size
+    assert len(read) == -(-size // 200_000) > 2
+    assert read[-1].done == read[-1].total == round(size / 1e6)
+    assert read[0].what == "checking the weights of mine"
+    assert steps[-1].what == "loading mine"
+    assert hashlib.sha256((tmp_path / "mine.pt").read_bytes()).hexdigest()[:32] in encoder.key
+    stopped = load_job(tmp_path / "mine.pt")
+    assert next(stopped).unit == "MB"
+    stopped.close()
+
+
+def test_a_projection_is_part_of_the_network(tmp_path, tiles):
+    """A last layer that belongs to the encoder, as batchfx-mini's: no classifier, and its answers are the vector."""
+    import torch
+    from safetensors.torch import save_file
+
+    model = make("test_resnet", classes=24)
+    said = {"architecture": "test_resnet", "batchfx": json.dumps({"projected": 24})}
+    save_file(model.state_dict(), tmp_path / "own.safetensors", metadata=said)
+    encoder = load(tmp_path / "own.safetensors")
+    assert (encoder.dim, encoder.head) == (24, None)
+    np.testing.assert_allclose(encoder.embed(tiles), answers(model, tiles)[0], rtol=1e-4, atol=1e-4)
+    for wrong in (-1, 2.5, "24", 10**9):
+        said["batchfx"] = json.dumps({"projected": wrong})
+        save_file(model.state_dict(), tmp_path / "wrong.safetensors", metadata=said)
+        with pytest.raises(EncoderError, match="projected in its configuration is"):
+            load(tmp_path / "wrong.safetensors")
+    torch.save(model.state_dict(), tmp_path / "short.pt")
+    (tmp_path / "short.json").write_text(json.dumps({"architecture": "test_resnet", "batchfx": {"projected": 7}}))
+    with pytest.raises(EncoderError, match="doesn't fit the architecture"):
+        load(tmp_path / "short.pt")

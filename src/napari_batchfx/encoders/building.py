@@ -37,7 +37,9 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Bui
     import timm
 
     refuse_unknown(files.architecture, title)
-    kwargs = {**files.model_args, **_classes(model_kwargs), "num_classes": 0}
+    # a projection is the network's own last layer, no classifier: what it gives is the vector
+    projected = int(files.extra.get("projected", 0))
+    kwargs = {**files.model_args, **_classes(model_kwargs), "num_classes": projected}
     known = {f.name for f in dataclasses.fields(timm.models.PretrainedCfg)}
     config = {k: v for k, v in files.pretrained_cfg.items() if k in known}
     default = timm.models.get_pretrained_cfg(files.architecture)
@@ -66,9 +68,11 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Bui
     state, others = _own(read_state(files.weights), model.state_dict())
     named_heads = config.get("classifier") or model.pretrained_cfg.get("classifier")
     heads = (named_heads,) if isinstance(named_heads, str) else tuple(named_heads or ()) or _HEADS
-    head = classifier_of(
-        {**others, **state}, (*heads, *_HEADS), int(getattr(model, "num_features", 0)), files.class_names
-    )
+    head = None
+    if not projected:
+        head = classifier_of(
+            {**others, **state}, (*heads, *_HEADS), int(getattr(model, "num_features", 0)), files.class_names
+        )
     notes = []
     beside = sorted(k for k in others if not k.startswith(tuple(f"{h}." for h in (*heads, *_HEADS))))
     if beside:
@@ -126,14 +130,14 @@ def _own(state: dict[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, An
     return own, {k: v for k, v in state.items() if not k.startswith(prefix)}
 
 
-def build_random(name: str, seed: int) -> Any:
-    """A timm model with random weights, the same for the same seed."""
+def build_random(name: str, seed: int, projected: int = 0) -> Any:
+    """A timm model with random weights, the same for the same seed; ``projected`` to so many numbers."""
     import timm
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm.create_model(name, pretrained=False, num_classes=0).eval()
+        return timm.create_model(name, pretrained=False, num_classes=projected).eval()
 
 
 def _classes(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,23 @@ from typing import Any
 
 from napari_batchfx.encoders.configuration import NAMES
 from napari_batchfx.errors import EncoderError
+from napari_batchfx.jobs import Job, Progress, run
 
-__all__ = ["CHECKPOINTS", "INDEX", "file_hash", "named_architecture", "pieces", "read_state", "state_hash"]
+__all__ = [
+    "CHECKPOINTS",
+    "INDEX",
+    "file_hash",
+    "hash_job",
+    "joint_hash",
+    "named_architecture",
+    "pieces",
+    "read_state",
+    "state_hash",
+]
+
+# bytes of a file that are hashed between two chances to stop: about a tenth of a second
+_AT_ONCE = 32_000_000
+
 
 #: Suffixes of torch's own files, which are pickles.
 CHECKPOINTS = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".tar"}
@@ -190,11 +205,40 @@ def named_architecture(path: Path) -> tuple[str, dict[str, Any]]:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, hex; of weights in several pieces that of the pieces' own."""
     if path.name.endswith(INDEX):
-        digests = [file_hash(path.with_name(piece)) for piece in pieces(path)]
-        return hashlib.sha256("".join(digests).encode()).hexdigest()
+        return joint_hash([file_hash(path.with_name(piece)) for piece in pieces(path)])
+    return run(hash_job(path, path.name))
+
+
+def joint_hash(digests: list[str]) -> str:
+    """SHA-256 of weights in several pieces, from those of the pieces."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def hash_job(path: Path, title: str) -> Job[str]:
+    """:func:`file_hash` of one file as a job: weights of some GB take seconds to read.
+
+    Yields
+    ------
+    Progress
+        In MB read.
+
+    Returns
+    -------
+    str
+        SHA-256, hex.
+    """
+    digest = hashlib.sha256()
     try:
+        total, done = path.stat().st_size, 0
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while piece := file.read(_AT_ONCE):
+                digest.update(piece)
+                done += len(piece)
+                if total > _AT_ONCE:
+                    yield Progress(
+                        round(done / 1e6), round(total / 1e6), f"checking the weights of {title}", "MB"
+                    )
+        return digest.hexdigest()
     except OSError as error:
         raise EncoderError(
             f"{path.name}: can't be read ({error.strerror}); check that it is there and that you may read it."

@@ -28,6 +28,9 @@ MAX_SIDE = 4096
 #: Where the names of a classifier's classes are written, in order of preference.
 NAMES = ("id2label", "label_names", "class_names", "classes", "idx_to_class", "class_to_idx", "label2id")
 
+#: Longest vector that a projection is believed to give.
+MAX_PROJECTED = 65_536
+
 # a few kB in real life; thousands of class names still fit
 _MAX_BYTES = 8_000_000
 
@@ -166,7 +169,11 @@ def _side(size: Any, where: str, key: str) -> None:
 
 
 def own_section(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Our own section of a configuration (``batchfx``): mpp, assembly, licence."""
+    """Our own section of a configuration (``batchfx``): mpp, assembly, licence, projected.
+
+    ``projected`` is the length of the vector where the network's last layer (timm's classifier) is a projection
+    that belongs to the encoder: 192 numbers of 1,280, say.
+    """
     from napari_batchfx.encoders.timm_encoder import ASSEMBLIES
 
     own = dict(_mapping(config.get("batchfx") or {}, where, "batchfx"))
@@ -174,6 +181,10 @@ def own_section(config: Mapping[str, Any], where: str) -> dict[str, Any]:
         own["mpp"] = pixel_size(own["mpp"], where)
     if "assembly" in own and own["assembly"] not in ASSEMBLIES:
         raise _wrong(where, "assembly", own["assembly"], f"one of {', '.join(ASSEMBLIES)}")
+    if "projected" in own:
+        if not _is_count(own["projected"]) or own["projected"] > MAX_PROJECTED:
+            raise _wrong(where, "projected", own["projected"], f"a length of up to {MAX_PROJECTED:,} numbers")
+        own["projected"] = int(own["projected"])
     if "licence" in own:
         own["licence"] = str(own["licence"])
     return own

@@ -13,7 +13,7 @@ from napari_batchfx.encoders.llvm import keep_triton_out
 from napari_batchfx.encoders.naming import is_path, meant, plain_name, split_options
 from napari_batchfx.encoders.registry import EncoderSpec, find_spec
 from napari_batchfx.errors import EncoderError
-from napari_batchfx.jobs import Job, Progress, run
+from napari_batchfx.jobs import Job, run
 
 if TYPE_CHECKING:
     from napari_batchfx.encoders.weights import ModelFiles
@@ -108,8 +108,8 @@ def load_job(
     Yields
     ------
     Progress
-        :class:`~napari_batchfx.encoders.downloading.DownloadProgress` while downloading. A stopped download
-        goes on from there the next time.
+        :class:`~napari_batchfx.encoders.downloading.DownloadProgress` while downloading, then in MB while the
+        file is compared with its checksum. A stopped download goes on from there the next time.
 
     Returns
     -------
@@ -152,11 +152,10 @@ def load_job(
     }
     if not pretrained:
         return _random(text, seed, options)
-    from napari_batchfx.encoders.making import make
+    from napari_batchfx.encoders.making import make_job
 
     files, title, identity, spec = yield from _files_job(text)
-    yield Progress(0, 0, f"loading {title}", "bytes")
-    return make(files, title, identity, spec, options)
+    return (yield from make_job(files, title, identity, spec, options))
 
 
 def download(name: str | os.PathLike[str]) -> Job[Path]:
@@ -254,7 +253,8 @@ def _random(text: str, seed: int, options: dict[str, Any]) -> Encoder:
 
     spec = find_spec(text)
     # batchfx-mini without its training: what the training is compared with
-    name = mini_files().architecture if text == MINI else text.removeprefix("timm:")
+    own = mini_files() if text == MINI else None
+    name = own.architecture if own is not None else text.removeprefix("timm:")
     if (spec is not None and not spec.timm_name) or (
         spec is None and (is_path(text) or text.startswith(("hf-hub:", "hf_hub:")))
     ):
@@ -263,7 +263,7 @@ def _random(text: str, seed: int, options: dict[str, Any]) -> Encoder:
             f"{title}: random weights are for plain timm names only; leave out pretrained=False."
         )
     _known_to_timm(name)
-    model = building.build_random(name, seed)
+    model = building.build_random(name, seed, int(own.extra.get("projected", 0)) if own is not None else 0)
     return wrap(
         building.Built(model),
         f"{name} (random weights)",

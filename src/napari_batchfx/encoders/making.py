@@ -7,26 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from napari_batchfx.encoders import building
 from napari_batchfx.encoders.base import Encoder
-from napari_batchfx.encoders.checkpoints import file_hash
+from napari_batchfx.encoders.checkpoints import hash_job, joint_hash
 from napari_batchfx.encoders.comparison import compare
 from napari_batchfx.encoders.hub import check_cached
 from napari_batchfx.encoders.registry import EncoderSpec
 from napari_batchfx.encoders.timm_encoder import TimmEncoder
 from napari_batchfx.errors import EncoderError
+from napari_batchfx.jobs import Job, Progress
 
 if TYPE_CHECKING:
     from napari_batchfx.encoders.weights import ModelFiles
 
-__all__ = ["make", "wrap"]
+__all__ = ["make_job", "wrap"]
 
 
-def make(
+def make_job(
     files: ModelFiles, name: str, identity: str, spec: EncoderSpec | None, options: dict[str, Any]
-) -> Encoder:
-    """The encoder of ``files``, checked against its row of the registry where it has one."""
-    digest = file_hash(files.weights)
+) -> Job[Encoder]:
+    """The encoder of ``files``, checked against its row of the registry where it has one; progress in MB read."""
+    digests = []
     for path in files.weight_files:
-        check_cached(path, digest if path is files.weights else file_hash(path), name)
+        digests.append((yield from hash_job(path, name)))
+        check_cached(path, digests[-1], name)
+    digest = digests[0] if files.weight_files == (files.weights,) else joint_hash(digests)
+    yield Progress(0, 0, f"loading {name}", "encoders")
     if files.library == "transformers":
         from napari_batchfx.encoders.transformers_model import build_transformers
 
