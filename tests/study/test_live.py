@@ -127,6 +127,25 @@ def test_while_it_moves_what_is_stored_is_shown_and_nothing_computed(study):
     assert np.isfinite(overview.take_changed()[entry.fingerprint].values).sum() == 3
 
 
+def test_the_view_hears_when_what_is_stored_is_on_the_picture(study):
+    use(study, CountingEncoder())
+    entry = study.slides[0]
+    run(study.encode_job(cells={entry.name: np.array([[0, 0], [3, 1]])}))
+    view, overview = LiveView(), Overview()
+    view.aim([look(entry, LEFT)], held=True)
+    job = live_job(study, view, overview)
+    for _ in range(20):
+        if view.wait_shown(0):
+            break
+        next(job)
+    assert view.wait_shown(0)
+    assert np.isfinite(overview.take_changed()[entry.fingerprint].values).sum() == 2
+    view.aim([look(entry, RIGHT)], held=True)
+    assert not view.wait_shown(0)  # that was another view
+    job.close()
+    assert view.wait_shown(60)  # nobody waits for a job that has ended
+
+
 def test_slides_take_turns(study):
     use(study, CountingEncoder())
     study.settings.encode.batch_size = 4

@@ -193,6 +193,31 @@ def test_what_is_stored_shows_while_the_view_still_moves(live, viewer, wait, qtb
     encode.live.setChecked(False)
 
 
+def test_stored_values_come_with_the_first_drawing_of_a_view(live, viewer, wait, monkeypatch):
+    from napari_batchfx.viewer import encoding
+
+    monkeypatch.setattr(encoding, "_PATIENCE_S", 10.0)  # however busy the machine is
+    session, encode, _ = live()
+    entry = session.study.slides[0]
+    encode.encoding.encode_slides([entry])
+    wait(lambda: not encode.encoding.job.is_running)
+    seam.fit_to(viewer, (0, 0, 300, 300))
+    encode.live.setChecked(True)
+    wait(lambda: not encode.encoding.job.is_running and not encode.encoding.motion.is_moving)
+    encode.encoding.painter.overview.forget(entry.fingerprint)
+    session.layer(entry, "encoded").data[...] = np.nan
+    drawn = []
+
+    def note(_event=None):
+        drawn.append(in_view(session, entry) <= shown(session, entry))
+
+    viewer.window._qt_viewer.canvas.events.draw.connect(note, position="last")
+    seam.fit_to(viewer, (0, 400, 300, 700))
+    wait(lambda: drawn)
+    assert drawn[0]
+    encode.live.setChecked(False)
+
+
 def test_a_hidden_slide_is_not_encoded_until_it_is_shown(live, viewer, wait, qtbot):
     session, encode, encoder = live()
     entry = session.study.slides[0]

@@ -141,6 +141,7 @@ class _Live:
                 shown = aim.turn
                 self.line.recall()
                 yield from self._show(aim)
+                self.view.shown(aim)
             elif aim.held:
                 self.line.recall()  # what was read ahead may not be wanted any more
                 yield from self._collect()
@@ -221,6 +222,8 @@ class _Live:
         works = []
         for look in aim.looks:
             yield from self._show(aim, (look,))
+            if look is aim.looks[-1]:
+                self.view.shown(aim)
             if self.view.current.turn != aim.turn:
                 break
             try:

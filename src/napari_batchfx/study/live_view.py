@@ -52,7 +52,7 @@ class Aim:
 class LiveView:
     """The view that a :func:`~napari_batchfx.study.live.live_job` works for; it may change meanwhile.
 
-    Every method returns at once and may be called from any thread.
+    Every method may be called from any thread and returns at once, but for the two that wait.
 
     Examples
     --------
@@ -67,6 +67,7 @@ class LiveView:
         self._changed = threading.Condition()
         self._aim = Aim()
         self._is_closed = False
+        self._shown = 0
 
     @property
     def current(self) -> Aim:
@@ -102,6 +103,18 @@ class LiveView:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+
+    def shown(self, aim: Aim) -> None:
+        """Said by the job: what the store has of this view is on the picture."""
+        with self._changed:
+            self._shown = max(self._shown, aim.turn)
+            self._changed.notify_all()
+
+    def wait_shown(self, seconds: float) -> bool:
+        """Wait, not longer than that, until what is stored of the present view is on the picture; whether it is."""
+        with self._changed:
+            turn = self._aim.turn
+            return self._changed.wait_for(lambda: self._shown >= turn or self._is_closed, seconds)
 
     def finish(self, aim: Aim) -> bool:
         """Said by the job: what this state wanted is done. ``False`` where it is another one by now."""

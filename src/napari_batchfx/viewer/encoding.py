@@ -23,6 +23,8 @@ __all__ = ["Encoding"]
 
 _GLANCE_MS = 40
 """While the view moves, how often it is looked up whether the store has tiles of it."""
+_PATIENCE_S = 0.015
+"""How long the window waits for what is stored of a new view, so that one drawing shows the view and its values."""
 _TELL_MS = 1000
 """How often, at most, the other docks hear of new features while live goes on."""
 _BREATH_S = 0.15
@@ -185,12 +187,14 @@ class Encoding(QObject):
         if self._view is None and self.job.is_running:
             return  # whole slides are under way: they will get here
         looks = self._looks()
+        least = self.session.study.settings.encode.min_tissue
+        lacks = not all(self.painter.overview.covers(look, least) for look in looks)
         if self._view is not None and self._view.aim(looks, held=held):
             self._scope |= {look.entry.fingerprint for look in looks}
-            return
-        least = self.session.study.settings.encode.min_tissue
-        if not all(self.painter.overview.covers(look, least) for look in looks):
+        elif lacks:
             self._start_view(looks, held=held)
+        if held and lacks and self._view is not None and self._view.wait_shown(_PATIENCE_S):
+            self.painter.paint_now()
 
     def _start_view(self, looks: list[Look], *, held: bool) -> None:
         from napari_batchfx.study.live import Pace, live_job
