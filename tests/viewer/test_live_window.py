@@ -193,7 +193,7 @@ def test_what_is_stored_shows_while_the_view_still_moves(live, viewer, wait, qtb
     encode.live.setChecked(False)
 
 
-def test_stored_values_come_with_the_first_drawing_of_a_view(live, viewer, wait, monkeypatch):
+def test_stored_values_come_with_the_first_drawing_of_a_view(live, viewer, wait, qtbot, monkeypatch):
     from napari_batchfx.viewer import encoding
 
     monkeypatch.setattr(encoding, "_PATIENCE_S", 10.0)  # however busy the machine is
@@ -204,6 +204,7 @@ def test_stored_values_come_with_the_first_drawing_of_a_view(live, viewer, wait,
     seam.fit_to(viewer, (0, 0, 300, 300))
     encode.live.setChecked(True)
     wait(lambda: not encode.encoding.job.is_running and not encode.encoding.motion.is_moving)
+    qtbot.wait(2 * REST_MS)  # longer than between two glances of one movement
     encode.encoding.painter.overview.forget(entry.fingerprint)
     session.layer(entry, "encoded").data[...] = np.nan
     drawn = []

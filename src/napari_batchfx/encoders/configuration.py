@@ -171,8 +171,8 @@ def _side(size: Any, where: str, key: str) -> None:
 def own_section(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Our own section of a configuration (``batchfx``): mpp, assembly, licence, projected.
 
-    ``projected`` is the length of the vector where the network's last layer (timm's classifier) is a projection
-    that belongs to the encoder: 192 numbers of 1,280, say.
+    ``projected`` is the length of the vector where the network's last layer (timm's classifier) is a
+    projection that belongs to the encoder: 192 numbers of 1,280, say.
     """
     from napari_batchfx.encoders.timm_encoder import ASSEMBLIES
 

@@ -24,7 +24,7 @@ __all__ = ["make_job", "wrap"]
 def make_job(
     files: ModelFiles, name: str, identity: str, spec: EncoderSpec | None, options: dict[str, Any]
 ) -> Job[Encoder]:
-    """The encoder of ``files``, checked against its row of the registry where it has one; progress in MB read."""
+    """The encoder of ``files``, checked against its row of the registry; progress in MB read."""
     digests = []
     for path in files.weight_files:
         digests.append((yield from hash_job(path, name)))

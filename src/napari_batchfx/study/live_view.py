@@ -111,7 +111,7 @@ class LiveView:
             self._changed.notify_all()
 
     def wait_shown(self, seconds: float) -> bool:
-        """Wait, not longer than that, until what is stored of the present view is on the picture; whether it is."""
+        """Wait, not longer than that, until what is stored of the view is on the picture; whether it is."""
         with self._changed:
             turn = self._aim.turn
             return self._changed.wait_for(lambda: self._shown >= turn or self._is_closed, seconds)
