@@ -1,16 +1,17 @@
 """Train batchfx-mini, the encoder that comes with the package, from nothing.
 
-    python tools/train_mini.py [--data ../shared/data] [--work mini-work] [--steps 1500]
+    python tools/train_mini.py [--data ../shared/data] [--work mini-work]
 
-Self-supervised, on the phantom and on those real images that are free to use; see docs/methods/batchfx-mini.md. Takes
-about an hour on two cores, less on a GPU (taken where there is one). A stopped run goes on from its last checkpoint
-when the same command is given again. Writes ``batchfx-mini.safetensors`` into the work folder; ``--ship`` puts it into
-the package.
+Self-supervised, on the phantom and on those real images that are free to use, in three stages and a last layer; see
+docs/methods/batchfx-mini.md. Takes about an hour on two cores, less on a GPU (taken where there is one). A stopped run goes on from its last checkpoint when the same command is given again. Writes ``batchfx-mini.safetensors``
+into the work folder; ``--ship`` puts it into the package. ``--begin FILE`` starts from weights of an earlier training
+in place of the first stage: those shipped were made so, from version 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -23,11 +24,9 @@ sys.path.insert(0, str(ROOT))
 
 def main(arguments: list[str] | None = None) -> int:
     import torch
-    from tools.mini import patches, shipping
-    from tools.mini.training import Recipe, Training
-    from tools.mini.views import ViewSettings
+    from tools.mini import patches, readout, shipping
+    from tools.mini.training import FIRST, SECOND, THIRD, Recipe, Training
 
-    usual, seen = Recipe(), ViewSettings()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,65 +37,72 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--patches", type=Path, help="where the patches are, if not in the work folder")
     parser.add_argument("--phantoms", type=int, default=2400, help="places of phantoms")
+    parser.add_argument("--begin", type=Path, help="weights to start from, in place of the first stage")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs=3,
+        default=[FIRST.steps, SECOND.steps, THIRD.steps],
+        help="steps of the three stages; the last third of each is cooled",
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--every", type=float, default=240.0, help="seconds between checkpoints")
     parser.add_argument("--ship", action="store_true", help="put the weights into the package")
-    for name in (
-        "architecture",
-        "objective",
-        "telling",
-        "steps",
-        "places",
-        "rate",
-        "averaging",
-        "seed",
-        "large_px",
-        "large_steps",
-        "cooling",
-        "warmup",
-    ):
-        value = getattr(usual, name)
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value)
-    for name in ("px", "apart", "other", "stain", "light", "blur", "phantom_share", "mpp_low", "mpp_high"):
-        value = getattr(seen, name)
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value)
     options = vars(parser.parse_args(arguments))
 
-    device = options["device"]
+    device, work, threads = options["device"], options["work"], options["threads"]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(options["threads"])
-    views = ViewSettings(**{k: options[k] for k in vars(seen)})
-    recipe = replace(
-        usual, views=views, **{k: options[k] for k in vars(usual) if k in options and k != "views"}
-    )
+    torch.set_num_threads(threads)
 
     def say(text: str) -> None:
         print(text, flush=True)
 
     folder = patches.make(
-        options["data"],
-        options["patches"] or options["work"] / "patches",
-        options["phantoms"],
-        options["threads"],
+        options["data"], options["patches"] or work / "patches", options["phantoms"], threads
     )
     found = patches.load(folder)
-    training = Training(recipe, found, device, options["threads"])
-    state = options["work"] / "state"
-    if (state / "state.json").exists():
-        training.load(state)
-        say(f"going on from step {training.step}")
-    training.run(log=say, save=lambda t: t.save(state), every_s=options["every"])
-    network = shipping.finish(training, found)
-    path = shipping.write(network, recipe, found, options["work"] / "batchfx-mini.safetensors")
+
+    def train(recipe: Recipe, state: Path, begin: dict | None) -> Training:
+        training = Training(recipe, found, device, threads, begin)
+        if (state / "state.json").exists():
+            training.load(state)
+            say(f"going on from step {training.step}")
+        training.run(log=say, save=lambda t: t.save(state), every_s=options["every"])
+        return training
+
+    begin, training = options["begin"], None
+    for name, recipe, steps in zip(
+        ("first", "second", "third"), (FIRST, SECOND, THIRD), options["steps"], strict=True
+    ):
+        if name == "first" and begin is not None:
+            continue
+        if steps != recipe.steps:
+            recipe = replace(
+                recipe,
+                steps=steps,
+                cooling=min(recipe.cooling, steps // 3),
+                large_steps=min(recipe.large_steps, steps // 3),
+            )
+        weights = None
+        if begin is not None:
+            recipe = replace(recipe, begun=hashlib.sha256(begin.read_bytes()).hexdigest())
+            weights = shipping.weights(begin)
+        training = train(recipe, work / name, weights)
+        begin = shipping.save(training, work / f"{name}.safetensors")
+    assert training is not None
+    recipe, last = training.recipe, readout.Recipe()
+    tiles = readout.make_tiles(found, SECOND.views, last.tiles, last.seed, work / "readout", threads)
+    network = shipping.finish(training, tiles, log=say)
+    path = shipping.write(network, recipe, found, work / "batchfx-mini.safetensors")
     say(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
     from tools.mini.validation import validate
 
     from napari_batchfx.encoders import load
 
-    with load(path, threads=options["threads"]) as encoder:
+    with load(path, threads=threads) as encoder:
         scores = validate(encoder.embed, options["data"])
     say(json.dumps({k: round(v, 4) for k, v in scores.items()}))
     if options["ship"]:

@@ -126,11 +126,10 @@ class Bare:
         if options.model == MINI and (weights := mini_weights()) is not None:
             from safetensors.torch import load_file
 
-            model = timm.create_model(MINI_ARCHITECTURE, pretrained=False, num_classes=0)
-            model.load_state_dict(
-                {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()},
-                strict=False,
-            )
+            state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
+            outputs = len(state.get("classifier.bias", ()))
+            model = timm.create_model(MINI_ARCHITECTURE, pretrained=False, num_classes=outputs)
+            model.load_state_dict(state)
         else:
             name = MINI_ARCHITECTURE if options.model == MINI else options.model
             torch.manual_seed(0)

@@ -48,18 +48,20 @@ def test_the_header_says_what_it_is(mini):
     said, _ = header()
     own, config = json.loads(said["batchfx"]), json.loads(said["pretrained_cfg"])
     assert said["architecture"] == "mobilenetv4_conv_small"
-    assert (own["mpp"], own["input_px"], own["licence"], own["version"]) == (0.5, 224, "BSD-3-Clause", 1)
+    assert (own["mpp"], own["input_px"], own["licence"], own["version"]) == (0.5, 224, "BSD-3-Clause", 2)
     assert {"phantom", "CMU-1", "OS-1", "osteosarcoma"} <= set(own["trained_on"])
     assert not any(
         "camelyon" in name or "mitos" in name or "crc" in name for name in map(str.lower, own["trained_on"])
     )
     assert (mini.dim, mini.input_px, mini.mpp) == (own["dim"], 224, 0.5)
+    assert mini.dim == own["projected"] < 1280  # the last layer is part of the encoder and no classifier
+    assert mini.head is None
     assert mini.mean == tuple(config["mean"])
     assert mini.std == tuple(config["std"])
     assert mini.warnings == []
     assert not mini.is_random
     digest = hashlib.sha256(MINI_WEIGHTS.read_bytes()).hexdigest()
-    assert mini.key.startswith(f"timm/batchfx-mini/v1/sha256:{digest[:32]}/fp32/pooled/")
+    assert mini.key.startswith(f"timm/batchfx-mini/v2/sha256:{digest[:32]}/fp32/pooled/")
 
 
 def test_it_is_listed_as_built_in(mini):
@@ -116,7 +118,7 @@ def test_equal_to_timm_alone(mini):
     import torch
     from safetensors.torch import load_file
 
-    model = timm.create_model("mobilenetv4_conv_small", pretrained=False, num_classes=0)
+    model = timm.create_model("mobilenetv4_conv_small", pretrained=False, num_classes=mini.dim)
     model.load_state_dict(
         {k: v.float() if v.is_floating_point() else v for k, v in load_file(MINI_WEIGHTS).items()}
     )
@@ -236,10 +238,12 @@ def recipe():
     )
 
 
-def test_a_resumed_training_ends_in_the_same_bits(patches, recipe, tmp_path):
+@pytest.mark.parametrize("told", ["colour", "all"])
+def test_a_resumed_training_ends_in_the_same_bits(patches, recipe, tmp_path, told):
     import torch
     from tools.mini.training import Training
 
+    recipe = replace(recipe, told=told, views=replace(recipe.views, look=0.3 * (told == "all")))
     whole = Training(recipe, patches, threads=1)
     whole.run()
     begun = Training(recipe, patches, threads=1)
@@ -260,14 +264,31 @@ def test_a_resumed_training_ends_in_the_same_bits(patches, recipe, tmp_path):
         Training(replace(recipe, steps=9), patches, threads=1).load(tmp_path)
 
 
-def test_what_is_shipped_loads_as_it_was_trained(patches, recipe, tmp_path):
+def test_a_stage_starts_from_the_weights_of_the_one_before(patches, recipe, tmp_path):
     import torch
     from tools.mini import shipping
     from tools.mini.training import Training
 
+    first = Training(replace(recipe, steps=1), patches, threads=1)
+    first.run()
+    begin = shipping.weights(shipping.save(first, tmp_path / "first.safetensors"))
+    second = Training(replace(recipe, begun="abc"), patches, threads=1, begin=begin)
+    for key, value in second.learner.network.state_dict().items():
+        assert torch.allclose(value.float(), first.average[key].float(), rtol=2e-3, atol=1e-4), key
+
+
+def test_what_is_shipped_loads_as_it_was_trained(patches, recipe, tmp_path):
+    import torch
+    from tools.mini import readout, shipping
+    from tools.mini.training import Training
+
     training = Training(recipe, patches, threads=1)
     training.run()
-    network = shipping.finish(training, patches, batches=2)
+    own = readout.Recipe(tiles=64, told=8, left=4)
+    tiles = readout.make_tiles(patches, recipe.views, own.tiles, own.seed, tmp_path / "tiles", threads=1)
+    again = readout.make_tiles(patches, recipe.views, own.tiles, own.seed, tmp_path / "tiles", threads=1)
+    np.testing.assert_array_equal(tiles.pixels, again.pixels)
+    network = shipping.finish(training, tiles, own)
     path = shipping.write(network, recipe, patches, tmp_path / "own.safetensors")
     tiles = patches.pixels[:2]
     x = (tiles.astype(np.float32) / 255 - np.float32(shipping.MEAN)) / np.float32(shipping.STD)
@@ -275,6 +296,7 @@ def test_what_is_shipped_loads_as_it_was_trained(patches, recipe, tmp_path):
         expected = network(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
     with load(path, device="cpu") as encoder:
         found = encoder.embed(tiles)
+    assert found.shape == (2, 12)
     similar = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert similar.min() > 0.999  # half precision
 
@@ -307,3 +329,69 @@ def test_losses_against_their_definitions():
         top = torch.exp(z[i] @ z[(i + 3) % 6] / 0.2)
         expected -= float(torch.log(top / sum(torch.exp(z[i] @ z[j] / 0.2) for j in others))) / 6
     assert float(contrast(z, 0.2)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_shares_of_a_view_against_counting():
+    """A view of three flat colours: how much of it has which strength is known."""
+    import torch
+    from tools.mini.appearance import _composition, _shares, stains
+
+    image = torch.zeros(1, 3, 4, 4)
+    image[0, 2, :2] = 0.3  # on a bin's centre
+    image[0, 2, 2:] = 0.4  # half way between two
+    m = _composition(image)[0].square()
+    assert m[0].tolist() == pytest.approx([0, 0, 0.75, 0.25, 0, 0], abs=1e-6)
+    values = torch.rand(2, 5, 5) * 3 - 1
+    assert torch.allclose(_shares(values, (0.0, 0.5, 1.0)).sum(0), torch.ones(2, 5, 5), atol=1e-6)
+    # light that went through haematoxylin alone has no eosin
+    from napari_batchfx.encoders.colour_statistics import RUIFROK
+
+    h = np.array(RUIFROK[0]) / np.linalg.norm(RUIFROK[0])
+    light = torch.tensor((256 * np.exp(-0.7 * h) - 1) / 255).float().view(1, 3, 1, 1)
+    assert stains(light)[0, :2, 0, 0].tolist() == pytest.approx([0.7, 0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("px", [64, 224])
+def test_what_is_told_is_finite_and_knows_no_up_and_down(px):
+    from tools.mini.appearance import appearance_of
+
+    rng = np.random.default_rng(0)
+    block = rng.integers(0, 256, (2, px // 8, px // 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    plain = np.full((2, px, px, 3), 255, np.uint8)
+    plain[1] = 0
+    both = appearance_of(np.concatenate([block, plain]))
+    assert np.isfinite(both).all()
+    np.testing.assert_allclose(appearance_of(block[:, ::-1, ::-1]), both[:2], atol=2e-3)
+    np.testing.assert_allclose(appearance_of(block.transpose(0, 2, 1, 3)), both[:2], atol=2e-3)
+    assert both.shape[1] == appearance_of(plain).shape[1]
+
+
+def test_the_readout_finds_what_is_linear():
+    from tools.mini.readout import components, ridge, standardised
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6))
+    w = rng.normal(size=(6, 3))
+    np.testing.assert_allclose(ridge(x, x @ w, 1e-9), w, atol=1e-6)
+    z = standardised(x @ w + 3)
+    np.testing.assert_allclose([z.mean(), z.std()], [0, 1], atol=0.02)
+    directions, spread = components(z - z.mean(0), 3)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-9)
+    scores = (z - z.mean(0)) @ directions
+    np.testing.assert_allclose(scores.std(0), spread, rtol=1e-6)
+    assert spread[0] >= spread[1] >= spread[2]
+
+
+def test_a_shared_look_keeps_the_stains_apart(patches):
+    """Both views of a place are changed alike: light stays light, and nothing is dark that was white."""
+    from tools.mini.views import ViewMaker, ViewSettings, both
+
+    maker = ViewMaker(patches, ViewSettings(px=64, look=0.3), seed=0)
+    for seed in range(50):
+        mix, shift, white = maker._shared_look(np.random.default_rng(seed))
+        assert white.min() > 0.7
+        assert np.isfinite(mix).all()
+        assert not shift.any()  # glass stays glass
+    own = (np.eye(3) * 2, np.ones(3), np.full(3, 0.5))
+    mix, shift, white = both(own, (np.eye(3) * 3, np.ones(3), np.full(3, 0.5)))
+    assert (mix[0, 0], shift[0], white[0]) == (6, 3, 0.25)  # 2 (3 od + 1) + 1

@@ -40,7 +40,8 @@ class Model:
     def __init__(self, architecture, state, **config):
         import timm
 
-        self.model = timm.create_model(architecture, pretrained=False, num_classes=0).float().eval()
+        outputs = len(state["classifier.bias"]) if "classifier.bias" in state else 0
+        self.model = timm.create_model(architecture, pretrained=False, num_classes=outputs).float().eval()
         self.model.load_state_dict(state)
         whole = timm.data.resolve_model_data_config(self.model) | config | {"crop_pct": 1.0}
         self.transform = timm.data.create_transform(**whole, is_training=False)

@@ -8,9 +8,9 @@ from torch.nn import functional
 
 
 class Learner(nn.Module):
-    """The network, the projector and the head for statistics; the last two are thrown away after the training."""
+    """The network, the projector and the head for what is told; the last two are thrown away after the training."""
 
-    def __init__(self, architecture: str, statistics: int = 63, hidden: int = 1024, out: int = 256) -> None:
+    def __init__(self, architecture: str, told: int = 63, hidden: int = 1024, out: int = 256) -> None:
         import timm
 
         super().__init__()
@@ -24,10 +24,10 @@ class Learner(nn.Module):
             nn.BatchNorm1d(out, affine=False),
         )
 
-        self.head = nn.Linear(dim, statistics)  # linear: the vector itself has to hold them
+        self.head = nn.Linear(dim, told)  # linear: the vector itself has to hold them
 
     def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views (n, 3, px, px) to projections (n, out) and statistics (n, 63)."""
+        """Views (n, 3, px, px) to projections (n, out) and what is told of them (n, told)."""
         vectors = self.network(views)
         return self.projector(vectors), self.head(vectors)
 

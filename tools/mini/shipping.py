@@ -8,37 +8,46 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tools.mini import readout
 from tools.mini.patches import Patches
 from tools.mini.training import Recipe, Training, settled
 from tools.mini.views import MEAN, STD
 
-VERSION = 1
-INPUT_PX, MPP = 224, 0.5
+VERSION = 2
+INPUT_PX, MPP = readout.TILE_PX, 0.5
 LIMIT_BYTES = 6_000_000
 
 
-def tiles_as_used(patches: Patches, n: int, seed: int = 0) -> list[np.ndarray]:
-    """Batches of training patches as the encoder will see tiles: 224 px at about 0.5 um, normalised."""
-    rng = np.random.default_rng(seed)
-    near = np.abs(np.log(patches.mpp / MPP)) < 0.8
-    batches = []
-    kinds = [np.flatnonzero((patches.source == k) & near[patches.first]) for k in range(len(patches.names))]
-    kinds = [rows for rows in kinds if len(rows)]
-    for _ in range(n):
-        # half phantom, half real, as in the training
-        rows = np.concatenate(
-            [rng.choice(kinds[0], 32), *(rng.choice(k, 32 // max(1, len(kinds) - 1)) for k in kinds[1:])]
-        )
-        pixels = patches.pixels[np.sort(patches.first[rows])].astype(np.float32) / 255
-        batches.append((pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32))
-    return batches
-
-
-def finish(training: Training, patches: Patches, batches: int = 30) -> torch.nn.Module:
-    """The averaged network with the statistics of tiles as it will see them."""
+def finish(
+    training: Training, tiles: readout.Tiles, recipe: readout.Recipe | None = None, log=None
+) -> torch.nn.Module:
+    """The averaged network with BatchNorm's statistics of tiles as it will see them, and a last layer fitted to them."""
     state = {k: v.cpu() for k, v in training.average.items()}
-    return settled(state, training.recipe.architecture, tiles_as_used(patches, batches))
+    pixels = tiles.pixels[:: max(1, len(tiles.pixels) // 1024)]
+    batches = [
+        (pixels[i : i + 64].astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
+        for i in range(0, len(pixels), 64)
+    ]
+    network = settled(state, training.recipe.architecture, batches)
+    recipe = recipe or readout.Recipe()
+    network, explained = readout.fit(network, tiles, recipe)
+    if log is not None:
+        said, left = explained[: recipe.told].mean(), explained[recipe.told :].mean()
+        log(f"of tiles held out the last layer reads {said:.3f} of what was told, {left:.3f} of the rest")
+    return network
+
+
+def save(training: Training, path: Path) -> Path:
+    """The averaged weights of a stage, in half precision, for the next one to start from."""
+    tensors = {k: v.half() if v.ndim > 1 else v for k, v in training.average.items()}
+    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path)
+    return path
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """Weights of a stage, or of version 1, in single precision."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
 
 
 def write(network: torch.nn.Module, recipe: Recipe, patches: Patches, path: Path) -> Path:
@@ -55,7 +64,7 @@ def write(network: torch.nn.Module, recipe: Recipe, patches: Patches, path: Path
         if not torch.isfinite(small.float()).all():
             raise ValueError(f"{key} doesn't fit into half precision.")
         tensors[key] = small.contiguous()
-    dim = int(network.conv_head.out_channels)
+    dim = int(network.classifier.out_features)
     config = {
         "input_size": [3, INPUT_PX, INPUT_PX],
         "mean": list(MEAN),
@@ -63,7 +72,7 @@ def write(network: torch.nn.Module, recipe: Recipe, patches: Patches, path: Path
         "interpolation": "bicubic",
         "crop_pct": 1.0,
         "license": "BSD-3-Clause",
-        "num_classes": 0,
+        "num_classes": dim,
     }
     own = {
         "name": "batchfx-mini",
@@ -72,10 +81,13 @@ def write(network: torch.nn.Module, recipe: Recipe, patches: Patches, path: Path
         "input_px": INPUT_PX,
         "assembly": "pooled",
         "dim": dim,
+        "projected": dim,
         "licence": "BSD-3-Clause",
         "trained_on": {name: int((patches.source == k).sum()) for k, name in enumerate(patches.names)},
         "objective": recipe.objective,
         "telling": recipe.telling,
+        "told": recipe.told,
+        "begun": recipe.begun,
         "steps": recipe.steps,
         "views": 2 * recipe.steps * recipe.places,
         "seed": recipe.seed,

@@ -25,7 +25,10 @@ class Recipe:
 
     architecture: str = "mobilenetv4_conv_small"
     objective: str = "contrast"
-    telling: float = 1.0  # weight of the statistics' squared error
+    told: str = "colour"  # what is told of a view: the colour statistics, or "all", appearance too
+    telling: float = 1.0  # weight of the squared error of what is told
+    contrasting: float = 1.0  # weight of the contrast
+    begun: str = ""  # sha256 of the weights that it starts from; none: random
     steps: int = 1500
     places: int = 96  # places a step, two views each
     rate: float = 2e-3
@@ -60,13 +63,106 @@ class Recipe:
         return self.large_px if step >= self.steps - self.large_steps else self.views.px
 
 
+#: From nothing: contrast, and the colour statistics.
+FIRST = Recipe()
+
+#: From the first's weights: colour statistics and appearance are told, contrast keeps what it has learned. Views of
+#: many more colours, which both views of a place share.
+SECOND = Recipe(
+    told="all",
+    telling=3.0,
+    contrasting=0.3,
+    steps=700,
+    places=32,
+    rate=1e-3,
+    warmup=40,
+    cooling=200,
+    averaging=0.99,
+    seed=1,
+    large_steps=20,
+    views=ViewSettings(look=0.3, stain=0.12, light=0.03, apart=0.5, phantom_share=0.3),
+)
+
+
+#: The same again, with larger views.
+THIRD = replace(
+    SECOND,
+    telling=4.0,
+    contrasting=0.25,
+    steps=420,
+    places=28,
+    warmup=15,
+    cooling=230,
+    averaging=0.985,
+    seed=2,
+    large_px=112,
+    large_steps=15,
+    views=replace(SECOND.views, px=96),
+)
+
+
+class Target:
+    """What is told, as targets of about the same size.
+
+    Colour statistics alone are standardised. Where everything is told, many numbers go together: their principal
+    components are taken, each divided by the fourth root of its variance, so that the smaller ones count, too.
+    """
+
+    COMPONENTS = 128
+
+    def __init__(self, centre: torch.Tensor, spread: torch.Tensor, turn: torch.Tensor | None = None) -> None:
+        self.centre, self.spread, self.turn = centre, spread, turn
+
+    @classmethod
+    def of(cls, views: ViewMaker, n: int) -> Target:
+        """Fitted to ``n`` views."""
+        usual = torch.from_numpy(views.batch(2**31, n)[1]).double()
+        centre, spread = usual.mean(0), usual.std(0).clamp_min(1e-4)
+        if views.told == "colour":
+            return cls(centre.float(), spread.float())
+        z = ((usual - centre) / spread).clamp(-5, 5)
+        values, vectors = torch.linalg.eigh(z.T @ z / len(z))
+        values, vectors = (x.flip(-1)[..., : cls.COMPONENTS] for x in (values, vectors))
+        vectors = vectors * torch.sign(vectors.sum(0))
+        turn = vectors / values.clamp_min(1e-3).pow(0.25) / values.clamp_min(0).sqrt().mean().sqrt()
+        return cls(centre.float(), spread.float(), turn.float())
+
+    @property
+    def size(self) -> int:
+        """How many numbers are told."""
+        return len(self.centre) if self.turn is None else self.turn.shape[1]
+
+    def to(self, device: str) -> Target:
+        """The same on a device."""
+        turn = None if self.turn is None else self.turn.to(device)
+        return Target(self.centre.to(device), self.spread.to(device), turn)
+
+    def __call__(self, said: torch.Tensor) -> torch.Tensor:
+        """Targets (n, size) of statistics (n, k)."""
+        z = ((said - self.centre) / self.spread).clamp(-5, 5)
+        return z if self.turn is None else z @ self.turn
+
+
 class Training:
     """A run of a recipe on patches; its state can be written and read at any step."""
 
-    def __init__(self, recipe: Recipe, patches: Patches, device: str = "cpu", threads: int = 2) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        patches: Patches,
+        device: str = "cpu",
+        threads: int = 2,
+        begin: dict[str, torch.Tensor] | None = None,
+    ) -> None:
         self.recipe, self.device = recipe, device
+        self.views = ViewMaker(patches, recipe.views, recipe.seed, threads, recipe.told)
+        # of views that no step uses
+        self.target = Target.of(self.views, 256 if recipe.told == "colour" else 384).to(device)
         torch.manual_seed(recipe.seed)
-        self.learner = Learner(recipe.architecture).to(device, memory_format=torch.channels_last).train()
+        self.learner = Learner(recipe.architecture, self.target.size)
+        if begin is not None:
+            self.learner.network.load_state_dict(begin)
+        self.learner = self.learner.to(device, memory_format=torch.channels_last).train()
         decayed = [p for p in self.learner.parameters() if p.ndim > 1]
         others = [p for p in self.learner.parameters() if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
@@ -74,9 +170,6 @@ class Training:
             lr=recipe.rate,
         )
         self.average = {k: v.detach().clone() for k, v in self.learner.network.state_dict().items()}
-        self.views = ViewMaker(patches, recipe.views, recipe.seed, threads)
-        usual = torch.from_numpy(self.views.batch(2**31, 256)[1])  # views that no step uses
-        self.centre, self.spread = usual.mean(0).to(device), usual.std(0).clamp_min(1e-4).to(device)
         self.step = 0
 
     def run(self, until: int | None = None, *, log=None, save=None, every_s: float = 240.0) -> None:
@@ -96,9 +189,8 @@ class Training:
                     group["lr"] = recipe.rate_at(self.step)
                 batch = torch.from_numpy(views).permute(0, 3, 1, 2).to(self.device)
                 projected, told = self.learner(batch)
-                asked = (torch.from_numpy(said).to(self.device) - self.centre) / self.spread
-                error = functional.mse_loss(told, asked.clamp(-5, 5))
-                loss = loss_of(projected) + recipe.telling * error
+                error = functional.mse_loss(told, self.target(torch.from_numpy(said).to(self.device)))
+                loss = recipe.contrasting * loss_of(projected) + recipe.telling * error
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import torch
 from numba import njit
+from tools.mini.appearance import appearance
 from tools.mini.patches import PATCH_PX, Patches
 
 from napari_batchfx.encoders.colour_statistics import COLOUR_FEATURES, RUIFROK, TEXTURE_FEATURES
@@ -27,7 +29,8 @@ class ViewSettings:
     curve; both are left alone in one view of five. ``apart`` is the greatest distance of the views' centres, in
     sides. ``other`` is the chance that the second view of a phantom's place is through another scanner: were it 1, the
     network would learn to overlook scanners. Of the places, ``phantom_share`` are phantoms; the real sources share the
-    rest by their square roots.
+    rest by their square roots. ``look`` is the spread of a change of stain and light that *both* views of a place
+    share: the network meets more colours than it has sources and yet learns to overlook none of them.
     """
 
     px: int = 80
@@ -39,6 +42,7 @@ class ViewSettings:
     light: float = 0.05
     blur: float = 0.3
     phantom_share: float = 0.4
+    look: float = 0.0
 
 
 @njit(nogil=True, fastmath=True, cache=True)
@@ -120,14 +124,26 @@ def _describe(tile: np.ndarray, out: np.ndarray) -> None:
     kernels.describe(tile, *_tables(), out)
 
 
+Look = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def both(own: Look, shared: Look | None) -> Look:
+    """One look after another: mixing and shift of optical densities, and white."""
+    if shared is None:
+        return own
+    return own[0] @ shared[0], own[1] + own[0] @ shared[1], own[2] * shared[2]
+
+
 _DENSITY = -np.log((np.arange(1024, dtype=np.float32) / 4.0 + 1.0) / 256.0)
 
 
 class ViewMaker:
     """Makes the batches of a training: which places, and how they are seen, follow from seed and step alone."""
 
-    def __init__(self, patches: Patches, settings: ViewSettings, seed: int, threads: int = 2) -> None:
-        self.patches, self.settings, self.seed = patches, settings, seed
+    def __init__(
+        self, patches: Patches, settings: ViewSettings, seed: int, threads: int = 2, told: str = "colour"
+    ) -> None:
+        self.patches, self.settings, self.seed, self.told = patches, settings, seed, told
         self._rows = [np.flatnonzero(patches.source == k) for k in range(len(patches.names))]
         real = np.sqrt([len(rows) for rows in self._rows[1:]])
         self._chance = np.append(settings.phantom_share, (1 - settings.phantom_share) * real / real.sum())
@@ -136,7 +152,8 @@ class ViewMaker:
     def batch(self, step: int, n: int, px: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Normalised views float32 (2 n, px, px, 3), first one of every place, then the other; and their statistics.
 
-        The statistics (2 n, 63) are those of the encoder ``colour-statistics``, of the views' pixels as bytes.
+        The statistics (2 n, 63) are those of the encoder ``colour-statistics``, of the views' pixels as bytes; where
+        everything is told (``told="all"``), the numbers of :func:`~tools.mini.appearance.appearance` follow.
         """
         s, px = self.settings, px or self.settings.px
         rng = np.random.default_rng([self.seed, step])
@@ -150,6 +167,7 @@ class ViewMaker:
         jobs = []
         for i in range(n):
             centre = None
+            shared = self._shared_look(rng) if s.look > 0 else None
             seen_again = self.patches.second if rng.random() < s.other else self.patches.first
             for j in (0, 1):
                 index = (self.patches.first, seen_again)[j][place[i]]
@@ -168,7 +186,7 @@ class ViewMaker:
                         float(yx[1]),
                         side,
                         int(rng.integers(8)),
-                        *self._look(rng),
+                        *both(self._look(rng), shared),
                     )
                 )
         blur = np.where(rng.random(2 * n) < s.blur, rng.uniform(0.3, 1.0, 2 * n), 0.0)
@@ -185,7 +203,23 @@ class ViewMaker:
                 _describe(grey, statistics[row])
 
         list(self._pool.map(work, [jobs[k::4] for k in range(4)]))
-        return out, statistics.astype(np.float32)
+        if self.told == "colour":
+            return out, statistics.astype(np.float32)
+        light = torch.from_numpy(out * std + mean).permute(0, 3, 1, 2).contiguous()
+        return out, np.concatenate([statistics, appearance(light).numpy()], 1).astype(np.float32)
+
+    def _shared_look(self, rng: np.random.Generator) -> Look:
+        """A change of colour that all views of a place share: strengths, the stains' own colours, white and tone."""
+        look = self.settings.look
+        if rng.random() < 0.25:
+            return np.eye(3, dtype=np.float32), np.zeros(3, np.float32), np.ones(3, np.float32)
+        strength = np.exp(rng.normal(0.0, look, 3) * (1.0, 1.0, 0.5))
+        turned = np.clip(_STAINS + rng.normal(0.0, 0.2 * look, (3, 3)), 0.01, None)
+        turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+        curve = np.exp(rng.normal(0.0, 0.3 * look) + rng.normal(0.0, 0.1 * look, 3))
+        mix = turned.T @ np.diag(strength) @ np.linalg.inv(_STAINS.T) * curve[:, None]
+        white = np.exp(-np.abs(rng.normal(0.0, 0.15 * look)) + rng.normal(0.0, 0.06 * look, 3))
+        return mix.astype(np.float32), np.zeros(3, np.float32), white.astype(np.float32)
 
     def _look(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mixing and shift of the optical densities, and white."""
