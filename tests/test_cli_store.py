@@ -46,7 +46,10 @@ def test_it_lists(study):
         assert len(lines) == 7
         assert lines[0] == "A"
         assert "  colour-statistics/v1  64px-0.5um-step64  stain none  144 tiles  0.1 MB" in lines
-        assert any(line.startswith("  timm/x/abc            64px-0.5um-step64  stain none  144 tiles") for line in lines)
+        assert any(
+            line.startswith("  timm/x/abc            64px-0.5um-step64  stain none  144 tiles")
+            for line in lines
+        )
         assert lines[-1] == f"in all: 4 entries, {FeatureStore(study / 'features.zarr').nbytes / 1e6:,.1f} MB"
     assert len(command(study, "--slide", "B").stdout.splitlines()) == 4
     assert len(command(study, "--slide", "B", "--encoder", "colour-statistics").stdout.splitlines()) == 3

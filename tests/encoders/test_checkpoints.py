@@ -235,6 +235,8 @@ def test_a_projection_is_part_of_the_network(tmp_path, tiles):
         with pytest.raises(EncoderError, match="projected in its configuration is"):
             load(tmp_path / "wrong.safetensors")
     torch.save(model.state_dict(), tmp_path / "short.pt")
-    (tmp_path / "short.json").write_text(json.dumps({"architecture": "test_resnet", "batchfx": {"projected": 7}}))
+    (tmp_path / "short.json").write_text(
+        json.dumps({"architecture": "test_resnet", "batchfx": {"projected": 7}})
+    )
     with pytest.raises(EncoderError, match="doesn't fit the architecture"):
         load(tmp_path / "short.pt")
