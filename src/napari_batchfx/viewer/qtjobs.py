@@ -27,6 +27,14 @@ class _Worker(GeneratorWorker):
 
     stop: threading.Event
 
+    def start(self) -> None:
+        """Begin at once; superqt's own waits for the event loop, which may draw for long before it comes round."""
+        from qtpy.QtCore import QThreadPool
+
+        self._worker_set.add(self)
+        self._finished.connect(self._set_discard)
+        QThreadPool.globalInstance().start(self)
+
     def quit(self) -> None:
         """Ask the job to stop after its current step."""
         self.stop.set()
