@@ -164,10 +164,10 @@ def embedders(mini):
         yield {"mini": in_batches(mini), "colour": in_batches(colour), "random": in_batches(random)}
 
 
-def values(embedders, sets):
+def values(embedders, sets, repeats=3):
     from benchmarks.encoders.mini_quality import measure
 
-    found = {name: measure(embed, sets, repeats=3) for name, embed in embedders.items()}
+    found = {name: measure(embed, sets, repeats) for name, embed in embedders.items()}
     return {row: {name: found[name][row]["value"] for name in found} for row in found["mini"]}
 
 
@@ -177,19 +177,31 @@ def test_training_helps_on_colorectal_tissue(embedders, real_data):
     real_data("tiles/crc_val_he_7k/metadata.csv")
     data = real_data("tiles").parent
     for row, value in values(embedders, {"colorectal": colorectal(data)}).items():
-        assert value["mini"] > value["random"] + 0.15, (row, value)
-        assert value["mini"] > 0.6, (row, value)
+        assert value["mini"] > value["random"] + 0.3, (row, value)
+        assert value["mini"] > 0.75, (row, value)
 
 
-@pytest.mark.xfail(strict=True, reason="issue 4's bar, not met by version 1: 0.74 against 0.89 (70 tiles)")
-def test_better_than_colour_on_colorectal_tissue(embedders, real_data):
+@pytest.mark.parametrize(
+    "probe",
+    [
+        "nearest neighbours",
+        pytest.param(
+            "linear probe",
+            marks=pytest.mark.xfail(
+                strict=True, reason="issue 4's bar, missed by version 2: 0.881 against 0.886 (70 tiles)"
+            ),
+        ),
+    ],
+)
+def test_better_than_colour_on_colorectal_tissue(embedders, real_data, probe):
     from benchmarks.encoders.labelled import colorectal
 
     real_data("tiles/crc_val_he_7k/metadata.csv")
     data = real_data("tiles").parent
     few = {name: embed for name, embed in embedders.items() if name != "random"}
-    for row, value in values(few, {"colorectal": colorectal(data)}).items():
-        assert value["mini"] > value["colour"], (row, value)
+    found = values(few, {"colorectal": colorectal(data)}, repeats=10)
+    ((row, value),) = [(row, value) for row, value in found.items() if row.endswith(probe)]
+    assert value["mini"] > value["colour"], (row, value)
 
 
 def test_better_across_two_hospitals(embedders, real_data):
@@ -356,7 +368,10 @@ def test_what_is_told_is_finite_and_knows_no_up_and_down(px):
     from tools.mini.appearance import appearance_of
 
     rng = np.random.default_rng(0)
-    block = rng.integers(0, 256, (2, px // 8, px // 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    block = rng.integers(0, 240, (2, px // 8, px // 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    block += rng.integers(
+        0, 16, block.shape, dtype=np.uint8
+    )  # no two pixels alike: which is the largest is clear
     plain = np.full((2, px, px, 3), 255, np.uint8)
     plain[1] = 0
     both = appearance_of(np.concatenate([block, plain]))
