@@ -274,9 +274,11 @@ class ProbePicture:
     ) -> tuple[list[str], list[str], NDArray[np.float64]]:
         """Group, slide and place of tiles, as :meth:`FittedProbe.apply` takes them."""
         fitted = self.outcome.result.fitted
-        entry = next(one for one in self._study.slides if one.fingerprint == fingerprint)
+        entry = next((one for one in self._study.slides if one.fingerprint == fingerprint), None)
         group = self._groups.get(fingerprint)
-        if group is None:
+        if group is None and entry is None:
+            group = ""  # it left the study meanwhile
+        elif group is None and entry is not None:
             column = "slide" if fitted is None else fitted.group
             group = (
                 batch_value(entry, column)
@@ -285,7 +287,7 @@ class ProbePicture:
             )
         name = self._names.get(fingerprint, "\0")  # a slide that came later is no place of the probe's
         n = len(cells)
-        return [group] * n, [name] * n, np.asarray(grid.center_um(cells), dtype=np.float64)
+        return [group or ""] * n, [name] * n, np.asarray(grid.center_um(cells), dtype=np.float64)
 
 
 def catch_up_job(study: Bench, picture: ProbePicture) -> Job[int]:

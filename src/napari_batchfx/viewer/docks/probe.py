@@ -37,6 +37,7 @@ class ProbeDock(Dock):
 
     def __init__(self, napari_viewer: napari.Viewer | None = None) -> None:
         super().__init__(napari_viewer)
+        self._shown: ProbeOutcome | None = None
         self.inputs = ProbeInputs()
         self.batch, self.group = self.inputs.batch, self.inputs.group
         self.permutations, self.seed = self.inputs.permutations, self.inputs.seed
@@ -108,6 +109,7 @@ class ProbeDock(Dock):
         ):
             signal.connect(lambda *_: self.refresh())
         self.session.study_changed.connect(self._on_study)
+        self.session.results_changed.connect(self._on_results)
         self.card.link.connect(
             lambda target: self.pages.turn("Numbers") if target == "probe:numbers" else None
         )
@@ -216,7 +218,9 @@ class ProbeDock(Dock):
 
     def _take(self, outcome: ProbeOutcome | None) -> None:
         """Another result: its overlay, and the pages."""
-        self.overlay.use(outcome)
+        self._shown = outcome
+        if self.overlay.picture is None or self.overlay.picture.outcome is not outcome:
+            self.overlay.use(outcome)
         fill(self.quantity, _SHOWN, keep=self.overlay.what)
         self.overlay.paint()
         self._say_live()
@@ -250,6 +254,13 @@ class ProbeDock(Dock):
         self.card.say(
             headline.rstrip(".") + ".", "\n".join(warnings), kind=_KINDS[result.finding], links=links
         )
+
+    def _on_results(self) -> None:
+        """Another dock, or a second one of this kind, has run the probe."""
+        outcome = self.session.study.results.probe
+        if outcome is not self._shown and not self.job.is_running:
+            self.refresh()
+            self._take(outcome)
 
     def _on_study(self) -> None:
         self.inputs.show_settings(self.session.study.settings.probe)
