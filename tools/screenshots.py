@@ -283,6 +283,16 @@ def walk_phantom(out: Path) -> None:
     walk.finish(stain)
     walk.picture("stain")
     numbers(stain.card.text)
+    walk.click(stain.signature.row.button)
+    walk.finish(stain)
+    numbers(stain.card.text)
+    from qtpy.QtWidgets import QScrollArea
+
+    bar = stain.findChild(QScrollArea).verticalScrollBar()
+    bar.setValue(bar.maximum())
+    walk.picture("stain-signature")
+    bar.setValue(0)
+    walk.pause(0.2)
     walk.click(stain.show_group.button(0))
 
     # Encode and probe again with normalised tiles, then go back to the tiles as scanned.
