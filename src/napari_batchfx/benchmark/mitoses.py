@@ -22,7 +22,7 @@ STAINS = ("raw", "macenko", "reinhard")
 
 def mitoses_features(data: Mitoses, cache: Path) -> Generator[Progress, None, dict[str, NDArray[np.float32]]]:
     """Features of the middle 64 px of each tile, raw and with their stain normalised; kept in ``cache``."""
-    file = cache / "mitoses-features.npz"
+    file = cache / "mitoses-mini-2.npz"
     if file.is_file():
         with np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in STAINS}

@@ -58,7 +58,7 @@ def simulated_features(
     ``encoder`` is "batchfx-mini", which has learned not to mind a scanner much, or "colour-statistics", which
     is nothing but colour.
     """
-    file = cache / ("simulated.npz" if encoder == "batchfx-mini" else f"simulated-{encoder}.npz")
+    file = cache / ("simulated-mini-2.npz" if encoder == "batchfx-mini" else f"simulated-{encoder}.npz")
     scanners = eight_scanners()
     if file.is_file():
         with np.load(file, allow_pickle=False) as kept:

@@ -296,7 +296,13 @@ def _build(model: Any, n_classes: int) -> Any:
 def _with_weights(net: Any, path: Path) -> Any:
     from safetensors.torch import load_file
 
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(str(path)).items()}
+    found = load_file(str(path))
+    # what it was trained to tell is not what it is to tell now
+    weights = {
+        k: v.float() if v.is_floating_point() else v
+        for k, v in found.items()
+        if not k.startswith("classifier")
+    }
     missing, _ = net.load_state_dict(weights, strict=False)
     if any(not name.startswith("classifier") for name in missing):
         raise AdaptError("batchfx-mini: its weights don't fit the installed timm; update timm.")
