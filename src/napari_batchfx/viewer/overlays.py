@@ -25,12 +25,13 @@ KINDS = (
     "after",
     "changed",
     "picked",
+    "controls",
     "regions",
     "landmarks",
     "space",
 )
 
-_ALWAYS = ("slide", "regions", "landmarks", "tissue", "artefacts", "picked")
+_ALWAYS = ("slide", "regions", "landmarks", "tissue", "artefacts", "picked", "controls")
 """What other docks show and hide: no overlay of tile values."""
 
 _NOTES = {"probe": "grey is guessing", "encoded": "similar colours look alike to the encoder"}
