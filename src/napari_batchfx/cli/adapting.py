@@ -30,6 +30,12 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(help="A correction (`methods` lists them), or all of them side by side."),
         ] = None,
+        head: Annotated[
+            str | None,
+            typer.Option(
+                help="linear, or a classifier that adapts by itself: mlp, dann, adabn, armbn, csarmbn."
+            ),
+        ] = None,
         batch: Annotated[
             str | None, typer.Option(help="What to correct for; as in the study otherwise.")
         ] = None,
@@ -50,7 +56,12 @@ def register(app: typer.Typer) -> None:
         from napari_batchfx.study import Study
 
         every = method == "all"
-        given = {"method": None if every else method, "batch": batch, "train_on": train_on or None}
+        given = {
+            "method": None if every else method,
+            "head": head,
+            "batch": batch,
+            "train_on": train_on or None,
+        }
         with Study.open(study) as work:
             for key, value in given.items():
                 try:
@@ -99,7 +110,8 @@ def _print_outcomes(outcomes: list[AdaptOutcome], *, every: bool, as_json: bool)
 
 
 def _method(outcome: AdaptOutcome) -> str:
-    return str(outcome.computed_from["settings"]["method"])
+    settings = outcome.computed_from["settings"]
+    return str(settings.get("head") or settings["method"])
 
 
 def _facts(outcome: AdaptOutcome) -> dict[str, Any]:

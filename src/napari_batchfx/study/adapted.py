@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from napari_batchfx.study.tile_rows import TileRows
 
 if TYPE_CHECKING:
-    from napari_batchfx.adapt import AdaptResult, Prediction
+    from napari_batchfx.adapt import AdaptResult, ControlDiagnostics, HeadResult, Prediction
 
 __all__ = ["AdaptOutcome"]
 
@@ -38,9 +39,9 @@ class AdaptOutcome:
         What could mislead.
     computed_from : dict
         Encoder, tile geometry, stain variant, slides and settings.
-    result : AdaptResult or None
-        The correction and the head themselves; ``None`` when the study was opened from its folder (run the
-        job again for them).
+    result : AdaptResult, HeadResult or None
+        The correction and the head themselves, or the head that adapts by itself; ``None`` when the study was
+        opened from its folder (run the job again for them).
     """
 
     before: Prediction
@@ -51,7 +52,7 @@ class AdaptOutcome:
     numbers: dict[str, Any]
     warnings: list[str]
     computed_from: dict[str, Any]
-    result: AdaptResult | None = field(default=None, repr=False, compare=False)
+    result: AdaptResult | HeadResult | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, result: AdaptResult, tiles: TileRows, computed_from: dict[str, Any]) -> Self:
@@ -70,6 +71,49 @@ class AdaptOutcome:
             result.comparison.sentence,
             numbers,
             list(result.warnings),
+            computed_from,
+            result,
+        )
+
+    @classmethod
+    def of_head(
+        cls,
+        result: HeadResult,
+        controls: ControlDiagnostics,
+        retention: Any,
+        tiles: TileRows,
+        computed_from: dict[str, Any],
+        notes: Sequence[str] = (),
+    ) -> Self:
+        """From the result of :func:`napari_batchfx.adapt.adapt_head_job`.
+
+        Class retention is that of the features as they are: a head changes none, so there is none after.
+        ``numbers`` also holds ``judgements`` (for each batch value what it is most like of the training) and
+        ``ways`` (tiles that change class with the statistics of the controls, and of controls and tiles).
+        """
+        nothing = {"value": None, "ci": None}
+        numbers = {
+            "comparison": plain(result.comparison),
+            "diagnostics": plain(controls),
+            "retention_before": plain(retention),
+            "retention_after": nothing,
+            "judgements": {
+                name: {"sentence": one.sentence, "is_unlike": one.is_unlike}
+                for name, one in result.judgements.items()
+            },
+            "ways": {way: int(result.ways.flipped(way).sum()) for way in ("controls", "mixed")},
+        }
+        warnings = [*notes, *result.warnings]
+        if result.head.with_controls and controls.verdict != "usable":
+            warnings.append(f"The control samples are {controls.verdict}: {' '.join(controls.reasons)}")
+        return cls(
+            result.before,
+            result.after,
+            np.asarray(result.changed, dtype=bool),
+            tiles,
+            result.comparison.sentence,
+            numbers,
+            warnings,
             computed_from,
             result,
         )

@@ -157,28 +157,38 @@ class Bench(StainBench):
 
         return self._writing(recorded(self, "probe", probe_job(self)))
 
-    def adapt_job(self) -> Job[AdaptOutcome]:
+    def adapt_job(self, *, enough: Callable[[], bool] | None = None) -> Job[AdaptOutcome]:
         """Train, correct on controls, compare (``settings.adapt``); kept as ``results.adapt`` and saved.
 
-        Adaptations of other encodings, slides to learn from or methods stay beside it in
+        Adaptations of other encodings, slides to learn from, methods or heads stay beside it in
         ``results.adaptations``.
+
+        Parameters
+        ----------
+        enough : callable, optional
+            Asked while a head other than the linear one trains: True ends the training with the best weights
+            so far, and the rest is done with those.
         """
         from napari_batchfx.study.steps import adapt_job
 
-        return self._writing(adapt_job(self))
+        return self._writing(adapt_job(self, enough))
 
-    def adapt_all_job(self, methods: Sequence[str] | None = None) -> Job[list[AdaptOutcome]]:
+    def adapt_all_job(
+        self, methods: Sequence[str] | None = None, heads: Sequence[str] = ()
+    ) -> Job[list[AdaptOutcome]]:
         """:meth:`adapt_job` with one correction after another, to see them side by side.
 
         Parameters
         ----------
         methods : sequence of str, optional
             Ids of :data:`napari_batchfx.adapt.METHODS`; all that this study can be corrected with otherwise.
+        heads : sequence of str
+            Ids of :data:`napari_batchfx.adapt.HEADS`: classifiers that adapt by themselves, too.
 
         Returns
         -------
         Job
-            Returns the outcomes; the last is that of ``settings.adapt.method``, which is always run and stays
+            Returns the outcomes; the last is that of the settings, which is always run and stays
             ``results.adapt``. Another one that can't be fitted is reported in :attr:`problems`.
 
         Raises
@@ -188,7 +198,7 @@ class Bench(StainBench):
         """
         from napari_batchfx.study.steps import adapt_all_job
 
-        return self._writing(adapt_all_job(self, methods))
+        return self._writing(adapt_all_job(self, methods, heads))
 
     def add_sheet(self, path: Path | str, *, icc: str = "off") -> SheetOutcome:
         """Add the slides of a CSV (see :func:`napari_batchfx.study.read_sheet`); wrong rows are listed.
@@ -228,7 +238,7 @@ class Bench(StainBench):
         from napari_batchfx.study.tables import inputs_digest
 
         outcome = self.results.probe if step == "probe" else self.results.adapt
-        settings = self.settings.probe.said() if step == "probe" else self.settings.adapt.model_dump()
+        settings = self.settings.probe.said() if step == "probe" else self.settings.adapt.said()
         return outcome is not None and outcome.computed_from.get("inputs") == inputs_digest(
             self, self.settings.encode, settings, regions=step == "adapt"
         )

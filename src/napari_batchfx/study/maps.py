@@ -45,7 +45,7 @@ def probe_maps(study: Bench, what: Quantity = "confidence") -> dict[str, TileMap
     looks = probe_look(outcome.computed_from["settings"]["batch"], float(outcome.result.chance), what)
     return {
         fingerprint: TileMap.from_cells(grid, cells, values[rows], **looks)
-        for fingerprint, grid, rows, cells in _slides(study, outcome.tiles, outcome.computed_from)
+        for fingerprint, grid, rows, cells in slides_of(study, outcome.tiles, outcome.computed_from)
     }
 
 
@@ -117,7 +117,7 @@ def adapt_maps(study: Bench) -> dict[str, dict[str, TileMap]]:
         ),
     }
     maps: dict[str, dict[str, TileMap]] = {}
-    for fingerprint, grid, rows, cells in _slides(study, outcome.tiles, outcome.computed_from):
+    for fingerprint, grid, rows, cells in slides_of(study, outcome.tiles, outcome.computed_from):
         maps[fingerprint] = {
             kind: TileMap.from_cells(
                 grid,
@@ -144,7 +144,7 @@ def _numbers(prediction: Any) -> NDArray[np.float32]:
     return number
 
 
-def _slides(
+def slides_of(
     study: Bench, tiles: TileRows, computed_from: dict[str, Any]
 ) -> Iterator[tuple[str, TileGrid, NDArray[np.int64], NDArray[np.int64]]]:
     """Slides of a result that can be drawn now, with the grid the result was computed on."""

@@ -26,7 +26,7 @@ def question(computed_from: dict[str, Any]) -> tuple[str, ...]:
     -------
     tuple of str
         Encode settings, what is recognised (and by which classifier, where it isn't the usual one) or
-        corrected for, what was learned from, and last the method.
+        corrected for, what was learned from, and last the method or the head that adapts by itself.
 
     Examples
     --------
@@ -43,6 +43,7 @@ def question(computed_from: dict[str, Any]) -> tuple[str, ...]:
     # Slides by their content where it is known: a slide that is named anew is the same slide.
     learned = computed_from.get("learned_from") or settings.get("train_on") or []
     batch, method, label = (_text(settings.get(name)) for name in _ADAPT)
+    method = _text(settings.get("head")) or method
     return (*texts, batch, label, ", ".join(sorted(map(str, learned))), method)
 
 

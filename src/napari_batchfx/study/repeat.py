@@ -192,7 +192,7 @@ def _probe_lacks(study: Bench) -> str:
 
 
 def _adapt_lacks(study: Bench) -> str:
-    from napari_batchfx.adapt import REGISTRY
+    from napari_batchfx.adapt import OFFERED_HEADS, REGISTRY
     from napari_batchfx.study.steps import has_controls, has_pairs
 
     named = {a.class_name for a in study.annotations if a.class_name is not None}
@@ -201,6 +201,8 @@ def _adapt_lacks(study: Bench) -> str:
     if len(classes) < 2:
         return "draw regions of at least two classes"
     needs = REGISTRY[study.settings.adapt.method].needs
+    if study.settings.adapt.head != "linear":
+        needs = "controls" if OFFERED_HEADS[study.settings.adapt.head].needs_controls else "nothing"
     if needs == "pairs" and not has_pairs(study):
         return "align rescans of the same section, or choose another method"
     if needs == "controls" and not has_controls(study):

@@ -66,8 +66,8 @@ def _row(study: Bench, outcome: AdaptOutcome) -> AdaptationRow:
     n = comparison["n_truth"]
     learned = _values(study, origin.get("learned_from", ()), batch) or ", ".join(settings["train_on"])
     return AdaptationRow(
-        head="linear classifier",
-        correction=_correction_name(settings["method"]),
+        head=_head_name(settings.get("head", "linear")),
+        correction=_method_name(settings),
         batch=batch,
         encoder=encode["encoder"],
         stain=stain_name(encode),
@@ -140,7 +140,7 @@ def control_section(study: Bench) -> ControlsSection | None:
         [str(reason) for reason in found.get("reasons") or ()],
         {str(name): (int(n), int(slides.get(name, 0))) for name, n in found["n"].items()},
         measures,
-        _correction_name(settings["method"]),
+        _method_name(settings),
     )
 
 
@@ -191,6 +191,18 @@ def _finite(value: float | None) -> Estimate | None:
     from napari_batchfx.report import Estimate
 
     return None if value is None else Estimate(float(value))
+
+
+def _head_name(head: str) -> str:
+    from napari_batchfx.adapt.heads.offered import OFFERED_HEADS
+
+    return OFFERED_HEADS[head].label if head in OFFERED_HEADS else "linear classifier"
+
+
+def _method_name(settings: dict[str, Any]) -> str:
+    if settings.get("head", "linear") != "linear":
+        return "none (the classifier adapts by itself)"
+    return _correction_name(settings["method"])
 
 
 def _correction_name(method: str) -> str:

@@ -43,6 +43,17 @@ def _is_method(value: str) -> str:
 AdaptMethod = Annotated[str, AfterValidator(_is_method)]
 
 
+def _is_head(value: str) -> str:
+    from napari_batchfx.adapt.heads.offered import HEADS
+
+    if value != "linear" and value not in HEADS:
+        raise ValueError(f"there is no classifier {value!r}; choose of linear, {', '.join(HEADS)}")
+    return value
+
+
+AdaptHead = Annotated[str, AfterValidator(_is_head)]
+
+
 class _Model(BaseModel):
     """Checks every value, also when it is assigned later; keys it doesn't know are an error, not ignored."""
 
@@ -195,7 +206,9 @@ class AdaptSettings(_Model):
     batch : {"site", "scanner", "stain", "slide", "patient"}
         What is corrected for.
     method : str
-        The correction, an id of :data:`napari_batchfx.adapt.METHODS`.
+        The correction, an id of :data:`napari_batchfx.adapt.METHODS`; for the linear classifier only.
+    head : str
+        ``"linear"``, or a classifier that adapts by itself, an id of :data:`napari_batchfx.adapt.HEADS`.
     label : str
         Column of the table with the classes.
     group : {"patient", "slide", "site", "scanner", "stain"}
@@ -207,9 +220,18 @@ class AdaptSettings(_Model):
     train_on: list[str] = Field(default_factory=list)
     batch: BatchColumn = "scanner"
     method: AdaptMethod = "standardize"
+    head: AdaptHead = "linear"
     label: str = Field(default="label", min_length=1)
     group: BatchColumn = "patient"
     seed: int = 0
+
+    def said(self) -> dict[str, Any]:
+        """Plain values that a result is kept with.
+
+        What came later (the head) is left out at its default, so that results from before stay current.
+        """
+        values = self.model_dump()
+        return values if self.head != "linear" else {k: v for k, v in values.items() if k != "head"}
 
 
 class Settings(_Model):

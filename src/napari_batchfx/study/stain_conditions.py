@@ -349,9 +349,11 @@ def _maps(
 
 
 def _head(study: Bench) -> ERMHead | None:
+    from napari_batchfx.adapt import AdaptResult
+
     outcome = study.results.adapt
     result = None if outcome is None else outcome.result
-    return None if result is None else result.head_before
+    return result.head_before if isinstance(result, AdaptResult) else None
 
 
 def _table(recipe: Recipe, entries: Sequence[SlideEntry], cells: Mapping[str, Cells]) -> AnnData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,15 +46,17 @@ def probe_job(study: Bench) -> Job[ProbeOutcome]:
     return outcome
 
 
-def adapt_job(study: Bench) -> Job[AdaptOutcome]:
+def adapt_job(study: Bench, enough: Callable[[], bool] | None = None) -> Job[AdaptOutcome]:
     """Train a head, correct on the controls and compare (see :meth:`Study.adapt_job`)."""
     choice = study.settings.adapt.model_copy(deep=True)
     yield Progress(0, 0, "reading features")
     recipe = yield from Recipe.job(study)
-    return (yield from _adapt(recipe, choice))
+    return (yield from _adapt(recipe, choice, enough))
 
 
-def _adapt(recipe: Recipe, choice: AdaptSettings) -> Job[AdaptOutcome]:
+def _adapt(
+    recipe: Recipe, choice: AdaptSettings, enough: Callable[[], bool] | None = None
+) -> Job[AdaptOutcome]:
     from napari_batchfx.adapt import adapt_job as job
 
     study = recipe.study
@@ -63,7 +65,12 @@ def _adapt(recipe: Recipe, choice: AdaptSettings) -> Job[AdaptOutcome]:
     if choice.label not in table.obs or not table.obs[choice.label].notna().any():
         raise StudyError(f"{study.name}: no encoded tile has a class; draw regions and give each a class.")
     train = training_rows(table, choice.train_on, choice.batch, choice.label)
-    origin = computed_from(recipe, table, choice.model_dump())
+    origin = computed_from(recipe, table, choice.said())
+    if choice.head != "linear":
+        from napari_batchfx.study.head_steps import head_outcome_job
+
+        outcome = yield from head_outcome_job(table, choice, train, origin, enough)
+        return _finish(study, outcome, settings)
     result = yield from job(
         table,
         train_mask=train,
@@ -78,22 +85,30 @@ def _adapt(recipe: Recipe, choice: AdaptSettings) -> Job[AdaptOutcome]:
     learned = train & table.obs[choice.label].notna().to_numpy()
     origin["learned_from"] = [rows.fingerprints[i] for i in np.unique(rows.slide[learned])]
     origin["applied_to"] = [rows.fingerprints[i] for i in np.unique(rows.slide[result.target])]
-    outcome = AdaptOutcome.of(result, rows, origin)
+    return _finish(study, AdaptOutcome.of(result, rows, origin), settings)
+
+
+def _finish(study: Bench, outcome: AdaptOutcome, settings: Settings) -> AdaptOutcome:
     study.results.keep(outcome)
     adapt_step(study, outcome, settings)
     _keep(study)
     return outcome
 
 
-def adapt_all_job(study: Bench, methods: Sequence[str] | None = None) -> Job[list[AdaptOutcome]]:
+def adapt_all_job(
+    study: Bench, methods: Sequence[str] | None = None, heads: Sequence[str] = ()
+) -> Job[list[AdaptOutcome]]:
     """Every correction in turn, the one of the settings last (see :meth:`Study.adapt_all_job`)."""
-    from napari_batchfx.adapt import METHODS, REGISTRY
+    from napari_batchfx.adapt import HEADS, METHODS, REGISTRY
 
     choice = study.settings.adapt.model_copy(deep=True)
     asked = list(METHODS if methods is None else methods)
     unknown = [method for method in asked if method not in METHODS]
     if unknown:
         raise StudyError(f"{unknown[0]}: there is no such correction; choose of {', '.join(METHODS)}.")
+    unknown = [head for head in heads if head not in HEADS]
+    if unknown:
+        raise StudyError(f"{unknown[0]}: there is no such classifier; choose of {', '.join(HEADS)}.")
     yield Progress(0, 0, "reading features")
     recipe = yield from Recipe.job(study)
     if methods is None:
@@ -101,13 +116,16 @@ def adapt_all_job(study: Bench, methods: Sequence[str] | None = None) -> Job[lis
         can_pair = has_pairs(study)
         asked = [method for method in asked if REGISTRY[method].needs != "pairs" or can_pair]
     found = []
-    for method in dict.fromkeys(asked):
-        if method == choice.method:
+    turns = [("linear", method) for method in dict.fromkeys(asked)]
+    turns += [(head, choice.method) for head in dict.fromkeys(heads)]
+    for head, method in turns:
+        if head == choice.head and (head != "linear" or method == choice.method):
             continue
+        other = choice.model_copy(update={"method": method, "head": head})
         try:
-            found.append((yield from _adapt(recipe, choice.model_copy(update={"method": method}))))
+            found.append((yield from _adapt(recipe, other)))
         except AdaptError as error:  # another correction may well do
-            study.report_problem(f"adapt ({method})", error)
+            study.report_problem(f"adapt ({method if head == 'linear' else head})", error)
     found.append((yield from _adapt(recipe, choice)))
     return found
 
@@ -145,6 +163,8 @@ def has_pairs(study: Bench) -> bool:
 
 def _keep(study: Bench) -> None:
     """Write the results; where the folder can't be written they stay in memory and the problem is told."""
+    from napari_batchfx.adapt import AdaptResult
+
     folder = study.folder / files.RESULTS_FOLDER
     try:
         study.results.write(folder)
@@ -152,7 +172,10 @@ def _keep(study: Bench) -> None:
         if found is not None and found.result is not None:
             # The fitted parts too: another study can load them with adapt.load_head and adapt.load.
             found.result.head.save(folder / "head.safetensors")
-            found.result.correction.save(folder / "correction.safetensors")
+            if isinstance(found.result, AdaptResult):
+                found.result.correction.save(folder / "correction.safetensors")
+            else:  # a head that adapts by itself has none, and another's is not its own
+                (folder / "correction.safetensors").unlink(missing_ok=True)
     except (OSError, AdaptError) as error:
         study.report_problem(
             "results",

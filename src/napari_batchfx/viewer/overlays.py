@@ -24,6 +24,8 @@ KINDS = (
     "before",
     "after",
     "changed",
+    "uncertainty",
+    "class",
     "picked",
     "controls",
     "regions",
@@ -54,7 +56,7 @@ def show_only(session: Session, kind: str | None, note: str = "") -> None:
         for layer in viewer.layers
         if tag(layer).get("kind") == kind and not tag(layer).get("placeholder")
     ]
-    if shown and kind in ("probe", "encoded", "stability"):
+    if shown and kind in ("probe", "encoded", "stability", "uncertainty", "class"):
         seam.set_colorbar(viewer, shown[-1], True)  # one legend is enough: the slides share the scale
     title = shown[-1].name.rpartition(" · ")[2] if shown else ""
     note = note or _NOTES.get(str(kind), "")

@@ -8,12 +8,29 @@ from typing import Any
 
 import numpy as np
 
+from napari_batchfx.adapt.heads.offered import OFFERED_HEADS
 from napari_batchfx.adapt.methods import REGISTRY
 
-__all__ = ["METHODS", "accuracy", "adapt_table", "adaptations_table", "number", "stain_numbers"]
+__all__ = [
+    "METHODS",
+    "accuracy",
+    "adapt_table",
+    "adaptations_table",
+    "method_name",
+    "number",
+    "stain_numbers",
+]
 
 METHODS = {key: method.label for key, method in REGISTRY.items()}
 """What the corrections are called on the screen."""
+
+
+def method_name(settings: dict[str, Any]) -> str:
+    """What a result's correction, or its classifier that adapts by itself, is called on the screen."""
+    head = settings.get("head", "linear")
+    if head != "linear":
+        return OFFERED_HEADS[head].label if head in OFFERED_HEADS else str(head)
+    return METHODS.get(settings["method"], settings["method"])
 
 
 def number(value: Any) -> str:
@@ -72,12 +89,16 @@ def adapt_table(outcome: Any) -> str:
             )
     kept_before, kept_after = numbers.get("retention_before"), numbers.get("retention_after")
     if kept_before and kept_after:
-        rows.append(["tissue classes kept", accuracy(kept_before["value"]), accuracy(kept_after["value"])])
+        before = accuracy(kept_before["value"])
+        after = before if kept_after["value"] is None else accuracy(kept_after["value"])
+        rows.append(["tissue classes kept", before, after])
     text = html_table(["", "before", "after"], rows) if rows else ""
     if comparison.get("n_truth"):
         text += f"<br>Accuracy on {comparison['n_truth']:,} tiles with a known class."
     else:
         text += "<br>No labels on the slides the prediction is for: accuracy is not known."
+    for name, one in (numbers.get("judgements") or {}).items():
+        text += f"<br>{html.escape(name)}: {html.escape(one['sentence'])}"
     if diagnostics:
         counts = ", ".join(f"{n:,} on {html.escape(str(batch))}" for batch, n in diagnostics["n"].items())
         text += f"<br>Controls: {counts}; <b>{html.escape(str(diagnostics['verdict']))}</b>"
@@ -96,7 +117,7 @@ def adaptations_table(outcomes: Sequence[Any]) -> str:
             learned += f" ({outcome.computed_from['encode']['normalizer'].capitalize()})"
         rows.append(
             [
-                METHODS.get(settings["method"], settings["method"]),
+                method_name(settings),
                 learned,
                 accuracy(before["value"]) if before else f"{comparison['n_changed']:,} changed",
                 accuracy(after["value"]) if after else "",

@@ -137,9 +137,10 @@ class NeuralHead:
         data = TrainingData.of(table, label, batch, controls, group, self.settings.seed)
         self.warnings = list(data.warnings)
         self.classes, self.encoder, self.batch, self.curve = data.classes, encoder_key(table), batch, []
-        yield from train_head(self, data)
+        # before the training: a head whose training is ended early has them too
         self.provenance = data.facts()
         self.reference = CompactReference.of(table, batch, seed=self.settings.seed)
+        yield from train_head(self, data)
         return self
 
     def predict(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from napari_batchfx.adapt.heads.offered import OFFERED_HEADS
+from napari_batchfx.adapt.heads.settings import TrainingPoint
 from napari_batchfx.study.steps import has_controls
 from napari_batchfx.viewer import regions
 from napari_batchfx.viewer.docks.adapt_compare import ComparePart
@@ -14,6 +17,8 @@ from napari_batchfx.viewer.docks.common import Dock, hint
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_batchfx.jobs import Progress
 
 __all__ = ["AdaptDock"]
 
@@ -51,7 +56,16 @@ class AdaptDock(Dock):
         )
 
         self.job = self.make_job(self.row, self._on_done, self._refresh_buttons)
+        # while a head trains, Cancel ends the training and goes on with the best so far
+        self.row.cancel.disconnect(self.job.cancel)
+        self.row.cancel.connect(self.cancel)
+        self.job.progressed.connect(self._on_progress)
+        self.job.failed.connect(lambda *_: self.compare.forget_last())
+        self.job.cancelled.connect(self.compare.forget_last)
+        self._enough, self._is_training, self._is_every = Event(), False, False
         self.row.run.connect(self.start)
+        self.choices.all_button.clicked.connect(lambda *_: self.start(every=True))
+        self.choices.head.activated.connect(lambda *_: self.refresh())
         self.batch.activated.connect(lambda *_: self.refresh())
         self.method.activated.connect(lambda *_: self.refresh())
         for signal in (
@@ -64,13 +78,43 @@ class AdaptDock(Dock):
         self.session.study_changed.connect(self._on_study)
         self._on_study()
 
-    def start(self) -> None:
-        """Train, correct and compare."""
+    def start(self, *, every: bool = False) -> None:
+        """Train, correct and compare; with every method there is, if asked."""
         self.pull()
         self.choices.write()
         self.compare.allow()
-        self.job.start(self.session.study.adapt_job(), "Adapting")
+        self.compare.remember()
+        self._enough = Event()
+        self.choices.losses.clear()
+        self.choices.losses.hide()
+        study = self.session.study
+        job: Any = (
+            study.adapt_all_job(heads=list(OFFERED_HEADS))
+            if every
+            else study.adapt_job(enough=self._enough.is_set)
+        )
+        self.job.start(job, "Adapting")
+        self._is_training, self._is_every = False, every
         self.row.set_running(True)
+        self.choices.all_button.setEnabled(False)
+
+    def cancel(self) -> None:
+        """Stop; a head that is training keeps the best so far, and that is gone on with."""
+        if self._is_training and not self._enough.is_set():
+            self._enough.set()
+            self.row.line.setText("Ending the training with the best so far ...")
+        else:
+            self.job.cancel()
+
+    def _on_progress(self, progress: Progress) -> None:
+        point = progress.partial
+        if not isinstance(point, TrainingPoint):
+            return
+        if self.choices.losses.points and point.step <= self.choices.losses.points[-1].step:
+            self.choices.losses.clear()  # the next one trains
+        self.choices.losses.add_point(point)
+        self.choices.losses.show()
+        self._is_training = not self._is_every
 
     def pull(self) -> None:
         """Take the regions drawn so far into the study."""
@@ -120,9 +164,12 @@ class AdaptDock(Dock):
         self.row.set_running(self.job.is_running)
         missing = self._missing()
         self.row.allow(missing is None, missing[0] if missing else "")
+        self.choices.all_button.setEnabled(missing is None and not self.job.is_running)
         self.compare.refresh()
 
     def _on_done(self, outcome: Any) -> None:
+        if isinstance(outcome, list):
+            outcome = outcome[-1]
         self._say_result(outcome)
         self.paint()
         self.compare.turn("after")

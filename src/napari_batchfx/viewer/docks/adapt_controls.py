@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -253,7 +254,7 @@ class ControlsPart(AdaptPart):
 
         for entry in self.session.shown_slides():
             own = [tile for tile in self.tiles if tile.slide == entry.name]
-            grid = self.dock.guarded(lambda one=entry: self.session.study.grid(one)) if own else None
+            grid = self.dock.guarded(partial(self.session.study.grid, entry)) if own else None
             cells = [] if grid is None else [grid.cell_at(tile.y_um, tile.x_um) for tile in own]
             cells = [cell for cell in cells if cell is not None]
             if grid is None or not cells:

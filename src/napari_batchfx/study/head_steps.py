@@ -1,0 +1,106 @@
+"""Classifiers that adapt by themselves, trained and applied within a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_batchfx.jobs import Job, Progress
+from napari_batchfx.study.adapted import AdaptOutcome
+from napari_batchfx.study.tables import table_rows
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from napari_batchfx.adapt.heads.base import NeuralHead
+    from napari_batchfx.study.settings import AdaptSettings
+
+__all__ = ["head_outcome_job"]
+
+_NAN = float("nan")
+
+
+def head_outcome_job(
+    table: AnnData,
+    choice: AdaptSettings,
+    train: NDArray[np.bool_],
+    origin: dict[str, Any],
+    enough: Callable[[], bool] | None = None,
+    head: NeuralHead | None = None,
+) -> Job[AdaptOutcome]:
+    """Train the head of the settings (or take ``head``) and apply it to the slides it doesn't learn from.
+
+    Parameters
+    ----------
+    table : AnnData
+        All encoded tiles of the study.
+    choice : AdaptSettings
+    train : bool (n,)
+        Tiles to learn from; with ``head``, tiles that are left out.
+    origin : dict
+        What it is computed from; ``learned_from`` and ``applied_to`` are added.
+    enough : callable, optional
+        Asked after every step of the training: True ends it there, with the best weights so far.
+    head : NeuralHead, optional
+        A trained one.
+
+    Returns
+    -------
+    Job
+        While it trains, ``partial`` holds points of the loss curve.
+    """
+    from napari_batchfx.adapt import TrainingSettings
+    from napari_batchfx.adapt.controls import diagnose_job
+    from napari_batchfx.adapt.heads.job import adapt_head_job
+    from napari_batchfx.adapt.heads.offered import make_head
+    from napari_batchfx.adapt.units import independent_units
+    from napari_batchfx.probe.metrics import class_retention
+
+    slide = table.obs["slide"].astype(str).to_numpy()
+    slides = [str(name) for name in np.unique(slide[train])]
+    notes: list[str] = []
+    if head is None:
+        head = make_head(choice.head, TrainingSettings(seed=choice.seed))
+        own = table[np.isin(slide, slides)].copy()
+        training = head.fit_job(own, choice.label, choice.batch, None, choice.group)
+        try:
+            for progress in training:
+                yield progress
+                if enough is not None and enough() and head.curve:
+                    notes.append(f"The training was ended early, after step {head.curve[-1].step}.")
+                    break
+        finally:
+            training.close()
+    result = yield from adapt_head_job(
+        table,
+        train_slides=slides,
+        batch=choice.batch,
+        method=head,
+        label=choice.label,
+        group=choice.group,
+        seed=choice.seed,
+    )
+    yield Progress(0, 0, "judging controls")
+    found = yield from diagnose_job(
+        table, choice.batch, label=choice.label, group=choice.group, seed=choice.seed
+    )
+    # What a correction would do is not what this did: a head leaves the features as they are.
+    controls = replace(
+        found,
+        probe_after=_NAN,
+        class_after=_NAN,
+        retention_after=_NAN,
+        placebo=_NAN,
+        variance_ratio=_NAN,
+    )
+    others = ~table.obs["control"].to_numpy(dtype=bool)
+    units, _ = independent_units(table, choice.batch, choice.group)
+    retention = class_retention(table[others], choice.label, units[others], n_bootstrap=200)
+    rows = table_rows(table)
+    origin["learned_from"] = [rows.fingerprints[i] for i in np.unique(rows.slide[train])]
+    origin["applied_to"] = [rows.fingerprints[i] for i in np.unique(rows.slide[result.target])]
+    return AdaptOutcome.of_head(result, controls, retention, rows, origin, notes)

@@ -1,0 +1,60 @@
+"""A classifier that adapts by itself, chosen in the settings of a study."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from pydantic import ValidationError
+
+from napari_batchfx.adapt import HeadResult, TrainingPoint, load_head
+from napari_batchfx.jobs import run
+from napari_batchfx.study import Study
+from napari_batchfx.study.settings import AdaptSettings
+
+
+def test_a_head_is_a_question_of_its_own_and_older_results_stay_current():
+    assert "head" not in AdaptSettings().said()
+    assert AdaptSettings(head="csarmbn").said()["head"] == "csarmbn"
+    assert AdaptSettings.model_validate({"method": "tvn"}).head == "linear"
+    with pytest.raises(ValidationError, match="no classifier 'magic'; choose of linear, mlp"):
+        AdaptSettings(head="magic")
+
+
+def test_a_head_trains_in_a_study_ends_early_and_is_kept(done, tmp_path):
+    small_study = shutil.copytree(done, tmp_path / "s.batchfx")
+    with Study.open(small_study) as study:
+        study.settings.adapt.train_on = ["A"]
+        n_known = len(study.results.adaptations)
+        linear = run(study.adapt_job())
+        folder = study.folder / "results"
+        assert (folder / "correction.safetensors").is_file()
+        study.settings.adapt.head = "csarmbn"
+        assert not study.is_current("adapt")
+        points = []
+        job = study.adapt_job(enough=lambda: len(points) >= 2)
+        try:
+            while True:
+                point = next(job).partial
+                if isinstance(point, TrainingPoint):
+                    points.append(point)
+        except StopIteration as end:
+            found = end.value
+        assert isinstance(found.result, HeadResult)
+        assert [point.step for point in points] == [10, 20]
+        assert any("ended early, after step 20" in text for text in found.warnings)
+        assert found.numbers["comparison"]["n"] == linear.numbers["comparison"]["n"] > 0
+        assert set(found.numbers["judgements"]) == {"B"}
+        assert study.is_current("adapt")
+        assert study.results.adapt is found
+        assert linear in study.results.adaptations
+        assert len(study.results.adaptations) <= n_known + 2
+        assert not (folder / "correction.safetensors").exists()
+        kept = load_head(folder / "head.safetensors")
+        assert kept.method == "csarmbn"
+        assert kept.reference is not None  # also of a training that was ended
+        assert kept.provenance["domains"]["A"]["controls"] > 0
+        study.save()
+    with Study.open(small_study) as again:
+        assert again.settings.adapt.head == "csarmbn"
+        assert again.results.adapt.to_dict() == found.to_dict()
