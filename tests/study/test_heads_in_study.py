@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from napari_batchfx.adapt import HeadResult, TrainingPoint, load_head
+from napari_batchfx.errors import AdaptError, StudyError
 from napari_batchfx.jobs import run
 from napari_batchfx.study import Study
 from napari_batchfx.study.settings import AdaptSettings
@@ -54,7 +55,21 @@ def test_a_head_trains_in_a_study_ends_early_and_is_kept(done, tmp_path):
         assert kept.method == "csarmbn"
         assert kept.reference is not None  # also of a training that was ended
         assert kept.provenance["domains"]["A"]["controls"] > 0
+        # applied as it is to every slide; one of another encoder is refused
+        applied = run(study.apply_head_job(folder / "head.safetensors"))
+        assert study.results.adapt is applied
+        assert set(applied.numbers["judgements"]) == {"A", "B"}
+        assert applied.numbers["judgements"]["A"]["sentence"].startswith(("Like A", "Most like A"))
+        assert applied.computed_from["settings"]["train_on"] == ["a saved classifier"]
+        kept.encoder = "another"
+        kept.save(tmp_path / "other.safetensors")
+        with pytest.raises(AdaptError, match=r"other.safetensors was trained on features of another"):
+            run(study.apply_head_job(tmp_path / "other.safetensors"))
+        linear.result.head.save(tmp_path / "linear.safetensors")
+        with pytest.raises(StudyError, match="doesn't adapt by itself"):
+            run(study.apply_head_job(tmp_path / "linear.safetensors"))
+        assert study.results.adapt is applied
         study.save()
     with Study.open(small_study) as again:
         assert again.settings.adapt.head == "csarmbn"
-        assert again.results.adapt.to_dict() == found.to_dict()
+        assert again.results.adapt.to_dict() == applied.to_dict()

@@ -159,7 +159,7 @@ def shown(session, kind):
     return found
 
 
-def test_a_head_trains_with_its_curve_and_what_it_says_is_compared(dock, wait, qtbot):
+def test_a_head_trains_with_its_curve_and_what_it_says_is_compared(dock, wait, tmp_path):
     session, compare = dock.session, dock.compare
     study = session.study
     mark_controls(study)
@@ -220,6 +220,16 @@ def test_a_head_trains_with_its_curve_and_what_it_says_is_compared(dock, wait, q
         NONE,
         compare.all_runs.visualItemRect(compare.all_runs.item(0, 0)).center(),
     )
+    assert study.results.adapt is found
+
+    # saved, and applied to the slides as one that comes from elsewhere
+    dock.save(str(tmp_path / "head.safetensors"))
+    assert "head.safetensors" in dock.card.text
+    dock.load(str(tmp_path / "head.safetensors"))
+    rest(dock, wait)
+    assert study.results.adapt.computed_from["settings"]["train_on"] == ["a saved classifier"]
+    assert dock.card.text.startswith(("A: Like A", "A: Most like A"))  # before any prediction
+    click(compare.undo_button)
     assert study.results.adapt is found
 
     # undone, twice

@@ -95,7 +95,7 @@ class AdaptOutcome:
         numbers = {
             "comparison": plain(result.comparison),
             "diagnostics": plain(controls),
-            "retention_before": plain(retention),
+            "retention_before": nothing if retention is None else plain(retention),
             "retention_after": nothing,
             "judgements": {
                 name: {"sentence": one.sentence, "is_unlike": one.is_unlike}

@@ -173,6 +173,28 @@ class Bench(StainBench):
 
         return self._writing(adapt_job(self, enough))
 
+    def apply_head_job(self, path: Path | str) -> Job[AdaptOutcome]:
+        """Apply a saved classifier that adapts by itself to every encoded slide; kept as ``results.adapt``.
+
+        The outcome's ``numbers["judgements"]`` say, for each scanner (or whatever is corrected for), what it
+        is most like of the training: read that before any prediction is believed.
+
+        Parameters
+        ----------
+        path : path
+            As its ``save`` wrote it.
+
+        Raises
+        ------
+        AdaptError
+            If it was made for another encoder, is damaged or no classifier.
+        StudyError
+            If it doesn't adapt by itself.
+        """
+        from napari_batchfx.study.head_steps import loaded_head_job
+
+        return self._writing(loaded_head_job(self, path))
+
     def adapt_all_job(
         self, methods: Sequence[str] | None = None, heads: Sequence[str] = ()
     ) -> Job[list[AdaptOutcome]]:

@@ -4,24 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_batchfx.errors import StudyError
 from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.study.adapted import AdaptOutcome
-from napari_batchfx.study.tables import table_rows
+from napari_batchfx.study.recipe import Recipe
+from napari_batchfx.study.tables import computed_from, make_study_table, table_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from napari_batchfx.adapt import ControlDiagnostics
     from napari_batchfx.adapt.heads.base import NeuralHead
+    from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.settings import AdaptSettings
 
-__all__ = ["head_outcome_job"]
+__all__ = ["head_outcome_job", "loaded_head_job"]
 
 _NAN = float("nan")
+_SAVED = "a saved classifier"
+
+
+def loaded_head_job(study: Bench, path: Path | str) -> Job[AdaptOutcome]:
+    """Apply a classifier that was saved to every encoded slide (see :meth:`Study.apply_head_job`)."""
+    from napari_batchfx.adapt import load_head
+    from napari_batchfx.adapt.heads.base import NeuralHead
+    from napari_batchfx.adapt.state import encoder_key
+
+    choice = study.settings.adapt.model_copy(deep=True)
+    yield Progress(0, 0, "reading features")
+    recipe = yield from Recipe.job(study)
+    table = make_study_table(recipe, "tissue", list(study.slides))
+    head = load_head(path, encoder_key(table))
+    if not isinstance(head, NeuralHead):
+        raise StudyError(
+            f"{Path(path).name}: it doesn't adapt by itself (a linear classifier belongs to the correction "
+            "it was trained with); choose one that does, such as CS-ARM-BN."
+        )
+    choice = choice.model_copy(update={"head": head.method, "train_on": [_SAVED]})
+    origin = computed_from(recipe, table, choice.said())
+    outcome = yield from head_outcome_job(table, choice, np.zeros(table.n_obs, dtype=bool), origin, head=head)
+    study.results.keep(outcome)
+    return outcome
 
 
 def head_outcome_job(
@@ -85,9 +114,13 @@ def head_outcome_job(
         seed=choice.seed,
     )
     yield Progress(0, 0, "judging controls")
-    found = yield from diagnose_job(
-        table, choice.batch, label=choice.label, group=choice.group, seed=choice.seed
-    )
+    batches = [str(name) for name in table.obs[choice.batch].dropna().unique()]
+    if len(batches) > 1:
+        found = yield from diagnose_job(
+            table, choice.batch, label=choice.label, group=choice.group, seed=choice.seed
+        )
+    else:
+        found = _one_batch(table, choice.batch, batches)
     # What a correction would do is not what this did: a head leaves the features as they are.
     controls = replace(
         found,
@@ -98,9 +131,27 @@ def head_outcome_job(
         variance_ratio=_NAN,
     )
     others = ~table.obs["control"].to_numpy(dtype=bool)
-    units, _ = independent_units(table, choice.batch, choice.group)
-    retention = class_retention(table[others], choice.label, units[others], n_bootstrap=200)
+    retention = None
+    if choice.label in table.obs and table.obs[choice.label][others].nunique() > 1:
+        units, _ = independent_units(table, choice.batch, choice.group)
+        retention = class_retention(table[others], choice.label, units[others], n_bootstrap=200)
     rows = table_rows(table)
     origin["learned_from"] = [rows.fingerprints[i] for i in np.unique(rows.slide[train])]
     origin["applied_to"] = [rows.fingerprints[i] for i in np.unique(rows.slide[result.target])]
     return AdaptOutcome.of_head(result, controls, retention, rows, origin, notes)
+
+
+def _one_batch(table: AnnData, batch: str, names: list[str]) -> ControlDiagnostics:
+    """Of slides of one scanner there is nothing to compare controls with."""
+    from napari_batchfx.adapt import ControlDiagnostics
+
+    mask = table.obs["control"].to_numpy(dtype=bool)
+    return ControlDiagnostics(
+        "weak",
+        [f"The slides are of one {batch}: the controls can't be judged beside those of another."],
+        {name: int(mask.sum()) for name in names},
+        {name: int(table.obs["slide"][mask].nunique()) for name in names},
+        1.0,
+        _NAN,
+        "none",
+    )

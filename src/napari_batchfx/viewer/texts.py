@@ -88,7 +88,7 @@ def adapt_table(outcome: Any) -> str:
                 ]
             )
     kept_before, kept_after = numbers.get("retention_before"), numbers.get("retention_after")
-    if kept_before and kept_after:
+    if kept_before and kept_after and kept_before["value"] is not None:
         before = accuracy(kept_before["value"])
         after = before if kept_after["value"] is None else accuracy(kept_after["value"])
         rows.append(["tissue classes kept", before, after])

@@ -5,6 +5,9 @@ from __future__ import annotations
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtWidgets import QFileDialog
+
+from napari_batchfx.adapt.heads.job import HeadResult
 from napari_batchfx.adapt.heads.offered import OFFERED_HEADS
 from napari_batchfx.adapt.heads.settings import TrainingPoint
 from napari_batchfx.study.steps import has_controls
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from napari_batchfx.jobs import Progress
 
 __all__ = ["AdaptDock"]
+
+
+_HEADS = "Classifiers (*.safetensors)"
 
 
 class AdaptDock(Dock):
@@ -65,6 +71,8 @@ class AdaptDock(Dock):
         self._enough, self._is_training, self._is_every = Event(), False, False
         self.row.run.connect(self.start)
         self.choices.all_button.clicked.connect(lambda *_: self.start(every=True))
+        self.choices.load_button.clicked.connect(lambda *_: self.ask_load())
+        self.choices.save_button.clicked.connect(lambda *_: self.ask_save())
         self.choices.head.activated.connect(lambda *_: self.refresh())
         self.batch.activated.connect(lambda *_: self.refresh())
         self.method.activated.connect(lambda *_: self.refresh())
@@ -82,17 +90,48 @@ class AdaptDock(Dock):
         """Train, correct and compare; with every method there is, if asked."""
         self.pull()
         self.choices.write()
-        self.compare.allow()
-        self.compare.remember()
         self._enough = Event()
-        self.choices.losses.clear()
-        self.choices.losses.hide()
         study = self.session.study
         job: Any = (
             study.adapt_all_job(heads=list(OFFERED_HEADS))
             if every
             else study.adapt_job(enough=self._enough.is_set)
         )
+        self._run(job, every=every)
+
+    def ask_load(self) -> None:
+        """Ask for a classifier, and apply it."""
+        path, _ = QFileDialog.getOpenFileName(self, "Load a classifier", "", _HEADS)
+        if path:
+            self.load(path)
+
+    def load(self, path: str) -> None:
+        """Apply a classifier that was trained before to the slides that are encoded."""
+        self.pull()
+        settings = self.session.study.settings.adapt
+        settings.batch = self.batch.currentData()
+        self._run(self.session.study.apply_head_job(path))
+
+    def ask_save(self) -> None:
+        """Ask where, and save the classifier of the last run."""
+        path, _ = QFileDialog.getSaveFileName(self, "Save the classifier", "head.safetensors", _HEADS)
+        if path:
+            self.save(path)
+
+    def save(self, path: str) -> None:
+        """Save the classifier of the last run."""
+        outcome = self.session.study.results.adapt
+        if outcome is not None and isinstance(outcome.result, HeadResult):
+            head = outcome.result.head
+            saved = self.guarded(lambda: head.save(path))
+            if saved is not None:
+                self.card.say(f"The classifier is in {saved.name}.", "No pixels, no names of slides.")
+
+    def _run(self, job: Any, *, every: bool = False) -> None:
+        self.compare.allow()
+        self.compare.remember()
+        self.choices.losses.clear()
+        self.choices.losses.hide()
         self.job.start(job, "Adapting")
         self._is_training, self._is_every = False, every
         self.row.set_running(True)
@@ -107,14 +146,14 @@ class AdaptDock(Dock):
             self.job.cancel()
 
     def _on_progress(self, progress: Progress) -> None:
-        point = progress.partial
-        if not isinstance(point, TrainingPoint):
-            return
-        if self.choices.losses.points and point.step <= self.choices.losses.points[-1].step:
-            self.choices.losses.clear()  # the next one trains
-        self.choices.losses.add_point(point)
-        self.choices.losses.show()
-        self._is_training = not self._is_every
+        point, plot = progress.partial, self.choices.losses
+        if isinstance(point, TrainingPoint):
+            if plot.points and point.step <= plot.points[-1].step:
+                plot.clear()  # the next one trains
+            plot.add_point(point)
+            plot.show()
+        is_one = bool(plot.points) and not self._is_every
+        self._is_training = is_one and progress.what == "training the classifier"
 
     def pull(self) -> None:
         """Take the regions drawn so far into the study."""
@@ -165,6 +204,10 @@ class AdaptDock(Dock):
         missing = self._missing()
         self.row.allow(missing is None, missing[0] if missing else "")
         self.choices.all_button.setEnabled(missing is None and not self.job.is_running)
+        outcome = self.session.study.results.adapt
+        can_save = outcome is not None and isinstance(outcome.result, HeadResult)
+        self.choices.save_button.setEnabled(can_save and not self.job.is_running)
+        self.choices.load_button.setEnabled(bool(self.session.study.slides) and not self.job.is_running)
         self.compare.refresh()
 
     def _on_done(self, outcome: Any) -> None:
@@ -177,11 +220,18 @@ class AdaptDock(Dock):
 
     def _say_result(self, outcome: Any) -> None:
         headline, _, rest = outcome.sentence.partition(". ")
+        judged = outcome.numbers.get("judgements") or {}
+        if judged:  # whether the slide looks like the training comes before what is said of it
+            rest = f"{headline.rstrip('.')}. {rest}".strip()
+            headline = " ".join(f"{name}: {one['sentence']}" for name, one in judged.items())
         diagnostics = outcome.numbers["diagnostics"]
         verdict = str(diagnostics["verdict"])
         reasons = diagnostics.get("reasons") or []
         # Why the controls are judged so stands in the table below; once is enough.
-        warnings = [text for text in outcome.warnings if not any(reason in text for reason in reasons)]
+        said = [*reasons, *(one["sentence"] for one in judged.values())]
+        warnings = [text for text in outcome.warnings if not any(one in text for one in said)]
+        if any(one["is_unlike"] for one in judged.values()):
+            warnings.append("Unlike all that the classifier learned from: predictions may have shifted.")
         lines = [rest, f"The control samples are {verdict}; why is said below.", *warnings]
         good = verdict == "usable" and not warnings
         self.card.say(

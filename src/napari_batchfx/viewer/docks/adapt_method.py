@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_batchfx.adapt.heads.offered import OFFERED_HEADS
 from napari_batchfx.adapt.methods import REGISTRY
-from napari_batchfx.viewer.docks.adapt_steps import AdaptPart
+from napari_batchfx.viewer.docks.adapt_steps import AdaptPart, button_line
 from napari_batchfx.viewer.docks.common import RunRow, choice, fill, form_row, hint, tool_button
 from napari_batchfx.viewer.plots.losses import LossPlot
 from napari_batchfx.viewer.texts import METHODS
@@ -62,9 +62,22 @@ class MethodPart(AdaptPart):
         self.all_button = tool_button(
             "All methods", "Run every correction and classifier in turn, for the table below.", lambda: None
         )
+        self.load_button = tool_button(
+            "Load model ...",
+            "Apply a classifier that was trained before, if it adapts by itself.",
+            lambda: None,
+        )
+        self.save_button = tool_button(
+            "Save model ...", "Save the classifier of the last run, if it adapts by itself.", lambda: None
+        )
         self.losses = LossPlot(dock.viewer)
         self.losses.hide()
-        self.add(self.explained, self.row, self.losses, self.all_button)
+        self.add(
+            self.explained,
+            self.row,
+            self.losses,
+            button_line(self.all_button, self.load_button, self.save_button),
+        )
         self._form = form
         self.method.currentIndexChanged.connect(lambda *_: self._explain())
         self.head.currentIndexChanged.connect(lambda *_: self._explain())
