@@ -16,7 +16,7 @@ from napari_batchfx.study.steps import has_controls, has_pairs
 from napari_batchfx.viewer import regions
 from napari_batchfx.viewer.docks.adapt_basket import Basket
 from napari_batchfx.viewer.docks.adapt_steps import AdaptPart, button_line, wrapping
-from napari_batchfx.viewer.docks.common import RunRow, choice, fill, form_row, tool_button
+from napari_batchfx.viewer.docks.common import More, RunRow, choice, fill, form_row, tool_button
 from napari_batchfx.viewer.texts import html_table
 from napari_batchfx.viewer.tile_clicks import TileClicks
 from napari_batchfx.viewer.tile_frame import TileFrame
@@ -80,6 +80,9 @@ class ControlsPart(AdaptPart):
         )
         self.verdict = wrapping()
         self.verdict.setAccessibleName("What the control samples are worth")
+        self.numbers = wrapping()
+        self.more = More("Every number")
+        self.more.addWidget(self.numbers)
         self.add(
             self.suggest_row,
             self.said,
@@ -93,8 +96,9 @@ class ControlsPart(AdaptPart):
             ),
             self.judge_row,
             self.verdict,
+            self.more,
         )
-        self.verdict.hide()
+        self._hide_verdict()
         self._before: list[list[ControlTile]] = []
         self._frame = TileFrame(self.session)
         self._clicks = TileClicks(self.session, self)
@@ -194,10 +198,11 @@ class ControlsPart(AdaptPart):
         reasons = "".join(f"<br>· {html.escape(reason)}" for reason in found.reasons)
         self.verdict.setText(
             f'<span style="color:{colour}">■</span> <b>{html.escape(found.verdict.capitalize())}</b>{reasons}'
-            + html_table(["", ""], [list(row) for row in found.rows()])
             + "".join(f"<br>{html.escape(note)}" for note in found.notes)
         )
-        self.verdict.show()
+        self.numbers.setText(html_table(["", ""], [list(row) for row in found.rows()]))
+        for widget in (self.verdict, self.more):
+            widget.show()
 
     # ------------------------------------------------------------------ state
 
@@ -243,7 +248,7 @@ class ControlsPart(AdaptPart):
         """Another study."""
         self._before.clear()
         self._forget()
-        self.verdict.hide()
+        self._hide_verdict()
         self.click_button.setChecked(False)
         self._on_click_mode()
         self._frame.hide()
@@ -293,10 +298,15 @@ class ControlsPart(AdaptPart):
         return True
 
     def _changed(self) -> None:
-        self.verdict.hide()  # it was about other tiles
+        self._hide_verdict()  # it was about other tiles
         self.session.allow_overlays("controls")
         self.refresh()
         self.paint()
+        self.session.show_only(None)  # controls are chosen by what the tissue looks like
+        for entry in self.session.shown_slides():
+            layer: Any = self.session.layer(entry, "controls")
+            if layer is not None:
+                layer.visible = True
         self.session.regions_changed.emit()
 
     def _toggle(self, entry: SlideEntry, place_um: tuple[float, float]) -> None:
@@ -308,6 +318,10 @@ class ControlsPart(AdaptPart):
         self._change(lambda: study.put_control_cells(entry, np.asarray([cell]), is_taken=not is_in))
         word = "no control sample any more" if is_in else "a control sample"
         self.card.say(f"{entry.name}: the tile in row {cell[0]}, column {cell[1]} is {word}.")
+
+    def _hide_verdict(self) -> None:
+        for widget in (self.verdict, self.more):
+            widget.hide()
 
     def _name_button(self) -> None:
         text = f"Suggest {self.per_slide.value()} a slide"
@@ -329,7 +343,7 @@ class ControlsPart(AdaptPart):
     def _on_judged(self, found: ControlDiagnostics) -> None:
         self.show_verdict(found)
         kind = {"usable": "good", "not usable": "error"}.get(found.verdict, "warn")
-        self.card.say(f"The control samples are {found.verdict}.", "\n".join(found.reasons), kind=kind)
+        self.card.say(f"The control samples are {found.verdict}.", "Why is said in step 2.", kind=kind)
 
     def _read(self, tiles: Iterable[ControlTile]) -> None:
         from napari_batchfx.study.control_pictures import control_pictures_job
