@@ -76,7 +76,7 @@ _ALL = (
     OfferedHead(
         "csarmbn",
         "CS-ARM-BN",
-        "The same, held by control samples of each slide: what this program is about.",
+        "Trained as ARM-BN, its mean and spread held by control samples of each slide.",
         CSARMBNHead,
         True,
         True,

@@ -53,6 +53,8 @@ class AdaptDock(Dock):
         # What scripts and the demo work with.
         self.slide, self.class_name = self.labels.slide, self.labels.class_name
         self.draw, self.copy, self.take_over = self.labels.draw, self.labels.copy, self.labels.take_over
+        self.draw_button, self.copy_button = self.labels.draw_button, self.labels.copy_button
+        self.table = self.compare.table
         self.batch, self.train_on = self.choices.batch, self.choices.train_on
         self.method, self.row = self.choices.method, self.choices.row
         self.views, self.show_view, self.paint = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QSizePolicy, QTableWidget, QTableWidgetItem
 
-from napari_batchfx.viewer.texts import accuracy, method_name
+from napari_batchfx.viewer.texts import method_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ def _cells(outcome: AdaptOutcome) -> list[str]:
 
     def short(found: Any) -> str:
         value = found.get("value") if isinstance(found, dict) else found
-        return accuracy(value)[:4]
+        return "-" if value is None or value != value else f"{value:.2f}"
 
     kept = outcome.numbers["retention_after"]
     if kept["value"] is None:  # a head leaves the features as they are
