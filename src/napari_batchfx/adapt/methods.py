@@ -165,6 +165,11 @@ def method_named(method: str) -> Method:
     ------
     AdaptError
         If there is none; the sentence says which there are.
+
+    Examples
+    --------
+    >>> method_named("tvn").id
+    'tvn'
     """
     if method not in REGISTRY:
         raise AdaptError(f"There is no correction called {method!r}; there are {', '.join(METHODS)}.")

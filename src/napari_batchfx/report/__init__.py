@@ -6,8 +6,6 @@ from napari_batchfx.report.citations import CITATIONS, Citation
 from napari_batchfx.report.compared import ComparedRow, compared_rows
 from napari_batchfx.report.data import (
     AdaptationRow,
-    ComponentsSection,
-    ControlsSection,
     DesignTable,
     Estimate,
     Overlay,
@@ -18,6 +16,7 @@ from napari_batchfx.report.data import (
     StainRow,
 )
 from napari_batchfx.report.methods_text import methods_paragraph
+from napari_batchfx.report.sections import ComponentsSection, ControlsSection
 from napari_batchfx.report.tables import predictions_csv, tables_csv, write_tables
 from napari_batchfx.report.write import render_report, write_report
 

@@ -54,6 +54,13 @@ def compared_rows(data: ReportData) -> list[ComparedRow]:
     Features as they are come first, then each correction of them. An accuracy without correction is that of
     the adaptation which was learned from and applied to the same slides; where several differ in that, it is
     left out.
+
+    Examples
+    --------
+    >>> from napari_batchfx.report import AdaptationRow, ReportData
+    >>> row = AdaptationRow("linear classifier", "TVN", before=Estimate(0.6), after=Estimate(0.8))
+    >>> [(one.correction, one.accuracy.value) for one in compared_rows(ReportData("S", adaptations=[row]))]
+    [('none', 0.6), ('TVN', 0.8)]
     """
     keys: dict[tuple[str, str, str, str], None] = {}
     for section in data.probes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_batchfx.report.data import ComponentsSection
+from napari_batchfx.report.sections import ComponentsSection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

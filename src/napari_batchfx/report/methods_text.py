@@ -39,6 +39,13 @@ def methods_paragraph(data: ReportData) -> str:
     """The methods as prose: slides, tiles, encoder, stain, probe, adaptation, software.
 
     Empty where nothing was measured. Only what stands in the report is said.
+
+    Examples
+    --------
+    >>> from napari_batchfx.report import AdaptationRow, SlideRow
+    >>> slides, row = [SlideRow("A", scanner="CS2")], AdaptationRow("linear classifier", "TVN")
+    >>> methods_paragraph(ReportData("S", slides=slides, adaptations=[row]))[:56]
+    '1 whole-slide image was analysed from 1 scanner (CS2). P'
     """
     if not data.probes and not data.adaptations:
         return ""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from napari_batchfx.errors import SlideError
 from napari_batchfx.slides._info import slide_info
@@ -160,13 +159,7 @@ class Slide:
         return self._own_mpp[0]
 
     def with_own_mpp(self) -> None:
-        """Go back to the pixel size that the file states, or that its objective suggests.
-
-        Raises
-        ------
-        SlideError
-            If the file says nothing of its pixel size.
-        """
+        """Go back to the pixel size of the file or its objective; SlideError where there is none."""
         mpp, source = self._own_mpp
         if mpp is None:
             raise SlideError(f"{self.path.name}: the file states no pixel size; give micrometres a pixel.")
@@ -362,16 +355,9 @@ class Slide:
 
     def thumbnail(self, max_px: int = 1024) -> Rgb:
         """Return the whole slide at no more than ``max_px`` on its longer side, uint8 (h, w, 3)."""
-        longest = max(self.shape)
-        fits = [i for i, level in enumerate(self.levels) if max(level.shape) >= min(max_px, longest)]
-        level = fits[-1] if fits else 0
-        height, width = self.levels[level].shape
-        image = self.read(level, 0, 0, height, width)
-        scale = max_px / max(height, width)
-        if scale >= 1:
-            return image
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return np.array(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+        from napari_batchfx.slides._thumbnail import thumbnail
+
+        return thumbnail(self, max_px)
 
     def info(self) -> dict[str, Any]:
         """Return plain values for a table: what the file says, nothing that could name a patient."""

@@ -17,11 +17,11 @@ from napari_batchfx.study.alignment import forget_reference
 from napari_batchfx.study.annotations import Annotation
 from napari_batchfx.study.control_tiles import ControlTile
 from napari_batchfx.study.entries import SlideEntry
-from napari_batchfx.study.pixel_sizes import forget_pixel_size, recall_pixel_size, remember_pixel_size
+from napari_batchfx.study.pixel_sizes import recall_pixel_size, remember_pixel_size
 from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.renaming import rename_slide
-from napari_batchfx.study.rescaling import rescale_slide
 from napari_batchfx.study.settings import Settings
+from napari_batchfx.study.slide_size import own_pixel_size, set_pixel_size, use_own_pixel_size
 from napari_batchfx.study.step import Step
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Shelf:
                     f"{entry.name}: another slide is called {name} already; choose another name."
                 )
         given = None if mpp is None or mpp == "file" else given_mpp(entry.path.name, mpp)
-        own = self._own_mpp(entry) if mpp == "file" else None
+        own = own_pixel_size(self, entry) if mpp == "file" else None
         try:
             trial = entry.model_copy()
             for key, value in meta.items():
@@ -184,9 +184,9 @@ class Shelf:
             entry.__dict__["icc"] = icc
             self._slide_changed(entry)
         if given is not None:
-            self._set_mpp(entry, given)
+            set_pixel_size(self, entry, given)
         if own is not None:
-            self._go_back_to(entry, own)
+            use_own_pixel_size(self, entry, own)
         for key, value in meta.items():
             setattr(entry, key, value)
         if name is not None and name != entry.name:
@@ -194,38 +194,6 @@ class Shelf:
             entry.__dict__["name"] = name  # frozen for everybody else: regions and settings refer to it
             rename_slide(self, old, name)
         return entry
-
-    def _set_mpp(self, entry: SlideEntry, given: tuple[float, float]) -> None:
-        slide = self._open_slides.get(entry.fingerprint)
-        if slide is None and entry.mpp_given is None:
-            # what its regions were drawn with: the file's own
-            with contextlib.suppress(SlideError):
-                slide = self.open_slide(entry)
-        before = entry.mpp_given if slide is None else slide.mpp
-        if slide is not None:
-            slide.with_mpp(given)
-        entry.mpp_given = given
-        if before is not None:
-            rescale_slide(self, entry, before, given)
-        remember_pixel_size(entry.fingerprint, given)
-        self._slide_changed(entry)
-
-    def _own_mpp(self, entry: SlideEntry) -> tuple[float, float]:
-        own = self.open_slide(entry).own_mpp
-        if own is None:
-            raise SlideError(f"{entry.name}: its file states no pixel size; give micrometres a pixel.")
-        return own
-
-    def _go_back_to(self, entry: SlideEntry, own: tuple[float, float]) -> None:
-        """``own`` is the file's pixel size, which counts again."""
-        slide = self.open_slide(entry)
-        before = slide.mpp
-        slide.with_own_mpp()
-        entry.mpp_given = None
-        if before is not None:
-            rescale_slide(self, entry, before, own)
-        forget_pixel_size(entry.fingerprint)
-        self._slide_changed(entry)
 
     def remove_slide(self, entry: SlideEntry | str) -> None:
         """Take a slide and its regions out of the study; its file and its features stay on the disk.
