@@ -25,6 +25,7 @@ class LossPlot(Plot):
     def __init__(self, viewer: napari.Viewer) -> None:
         self.points: list[TrainingPoint] = []
         super().__init__(viewer, "Loss of the training", "step", "loss", height=8)
+        self.axes["left"].enableAutoSIPrefix(False)  # thousandths without their unit mislead
 
     def clear(self) -> None:
         """A new training begins."""
