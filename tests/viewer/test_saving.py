@@ -87,3 +87,24 @@ def test_of_many_slides_a_few_are_shown_and_no_others_opened(make_napari_viewer,
     dock.table.selectRow(MANY)
     dock.show_selected()
     assert len(session.shown_slides()) == 5
+
+
+def test_work_that_was_never_saved_is_offered_again(make_napari_viewer, slides, tmp_path, qtbot, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("BATCHFX_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "unsaved" / "study-1.batchfx"
+    with set_up(folder, slides) as study:  # as a window leaves it that was killed
+        study.save()
+    viewer = make_napari_viewer()
+    dock = ReportDock(viewer)
+    qtbot.addWidget(dock)
+    assert "never saved: 4 slides" in dock.card.text
+    dock.card._on_link(f"recover:{folder}")
+    session = session_for(viewer)
+    assert [entry.name for entry in session.study.slides] == [path.stem for path in slides.values()]
+    assert session.study.is_temporary
+    assert "not saved yet" in dock.card.text
+    dock.save_to(tmp_path / "kept.batchfx")
+    assert not folder.exists()
+    assert len(session.study.slides) == 4
+    session.close()
+    assert (tmp_path / "kept.batchfx" / "study.json").is_file()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QLabel, QWidget
 
 from napari_batchfx.jobs import Job, Progress
+from napari_batchfx.study.recovery import unsaved_studies
 from napari_batchfx.viewer import regions
 from napari_batchfx.viewer.docks.common import Dock, More, RunRow, hint, tool_button
 from napari_batchfx.viewer.docks.export_box import ExportBox, open_place
@@ -150,6 +151,13 @@ class ReportDock(Dock):
         study = self.session.study
         if not study.is_temporary and (why := study.read_only_because):
             self.card.say(f"{study.name} can be looked at, not changed.", why, kind="warn")
+        elif study.is_temporary and not study.slides and (left := unsaved_studies()):
+            self.card.say(
+                f"There is work that was never saved: {left[0].sentence()}.",
+                "It is thrown away two weeks after its last change.",
+                links={"Take it back": f"recover:{left[0].folder}"},
+                kind="warn",
+            )
         elif study.is_temporary:
             self.card.say(
                 "The study is not saved yet.",
@@ -162,6 +170,16 @@ class ReportDock(Dock):
     def _on_written(self, path: Path) -> None:
         self.card.say(f"Report written: {path.name}.", links={"Open it": f"file:{path}"}, kind="good")
 
+    def take_back(self, folder: Path) -> None:
+        """Go on with work that was never saved; it is still without a name."""
+        self.open_from(folder)
+        study = self.session.study
+        if study.folder == folder:
+            study.is_temporary = True
+            self._say_study()
+
     def _follow(self, target: str) -> None:
-        if not open_place(target):
+        if target.startswith("recover:"):
+            self.take_back(Path(target.removeprefix("recover:")))
+        elif not open_place(target):
             super()._follow(target)
