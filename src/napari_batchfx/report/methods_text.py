@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from napari_batchfx.report.data import ReportData
 
-__all__ = ["asked", "methods_paragraph"]
+__all__ = ["asked", "classifiers", "methods_paragraph"]
+
+_CLASSIFIERS = {
+    "logistic": "a multinomial logistic regression with an L2 penalty on standardised features",
+    "centroid": "the nearest class centroid",
+    "knn": "a vote of the nearest neighbours",
+    "linear": "one linear layer trained with Adam, as in the paper",
+}
+
+
+def classifiers(data: ReportData) -> str:
+    """Which classifiers the probes of a report are, in words."""
+    names = [str(getattr(section.result, "probe", "") or "logistic") for section in data.probes]
+    return "; ".join(_CLASSIFIERS.get(name, name) for name in dict.fromkeys(names))
 
 
 def asked(data: ReportData) -> list[str]:
@@ -73,15 +86,11 @@ def methods_paragraph(data: ReportData) -> str:
         batches = ", ".join(dict.fromkeys(section.batch for section in data.probes))
         permuted = settings.get("permutations")
         text.append(
-            f"The signature of the {batches} was measured by a probe (Kömen et al., 2024): a multinomial "
-            "logistic "
-            "regression with an L2 penalty on standardised features, scored out of fold with all tiles of a "
-            f"{kept} held "
-            "out together; penalty and temperature were chosen inside the training folds, slides counted "
-            "equally within "
-            "a class and classes equally. Balanced accuracies are given with 95 % bootstrap intervals over "
-            "what was "
-            f"held out together{f' and a permutation p over {permuted} relabellings' if permuted else ''}."
+            f"The signature of the {batches} was measured by a probe (Kömen et al., 2024), "
+            f"{classifiers(data)}, scored out of fold with all tiles of a {kept} held out together; what it "
+            "has to choose was chosen inside the training folds, slides counted equally within a class and "
+            "classes equally. Balanced accuracies are given with 95 % intervals over what was held out "
+            f"together{f' and a permutation p over {permuted} relabellings' if permuted else ''}."
         )
     if data.adaptations:
         corrections = ", ".join(dict.fromkeys(row.correction for row in data.adaptations))

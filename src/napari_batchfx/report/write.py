@@ -23,7 +23,7 @@ from napari_batchfx.report.compared import compared_table
 from napari_batchfx.report.component_figure import component_figure
 from napari_batchfx.report.data import Estimate, Overlay, ProbeSection, ReportData, StainRow
 from napari_batchfx.report.identifiers import Masker
-from napari_batchfx.report.methods_text import asked, methods_paragraph
+from napari_batchfx.report.methods_text import asked, classifiers, methods_paragraph
 from napari_batchfx.report.numbers import estimate_parts, estimate_text, number, p_text, whisker_svg
 
 __all__ = ["render_report", "write_report"]
@@ -104,6 +104,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "compared": compared_table(data, masker),
         "controls": _controls(data, masker),
         "components": _components(data, masker),
+        "classifiers": classifiers(data),
         "paragraph": text(methods_paragraph(data)),
         "problems": [text(problem) for problem in data.problems],
         "methods": [text(method) for method in data.methods],
