@@ -108,7 +108,9 @@ def _room_page(module: ModuleType, title: str) -> list[str]:
     for name in modules:
         inner = getattr(module, name)
         lines += [f"{title}: {name}", "-" * len(f"{title}: {name}"), "", _first_line(inner), ""]
-        lines += _table(inner, [n for n in inner.__all__ if not inspect.ismodule(getattr(inner, n))])
+        told = [getattr(module, n) for n in own]  # what the room itself has already
+        public = [n for n in inner.__all__ if not inspect.ismodule(getattr(inner, n))]
+        lines += _table(inner, [n for n in public if not any(getattr(inner, n) is one for one in told)])
     return lines
 
 
