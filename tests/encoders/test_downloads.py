@@ -14,7 +14,7 @@ from huggingface_hub import HfFileMetadata
 
 from napari_batchfx.encoders import EncoderSpec, describe, download, downloading, streaming
 from napari_batchfx.encoders.hub import ask, fetch, fetch_job, is_cached
-from napari_batchfx.encoders.making import make
+from napari_batchfx.encoders.making import make_job
 from napari_batchfx.encoders.weights import from_hub_job
 from napari_batchfx.errors import Cancelled, EncoderError
 from napari_batchfx.jobs import run
@@ -385,7 +385,7 @@ def test_a_row_whose_repository_holds_a_bare_checkpoint(use_hub, tmp_path):
     finally:
         server.close()
     options = {"device": "cpu", "precision": "auto", "assembly": None, "mpp": None, "threads": None}
-    encoder = make(files, "Tiny", "org/bare", spec, options)
+    encoder = run(make_job(files, "Tiny", "org/bare", spec, options))
     # built for 160 px and used at 96: the position embedding is resampled by timm, the rest is the row's
     assert (encoder.input_px, encoder.interpolation, encoder.mean) == (96, "bilinear", (0.4, 0.5, 0.6))
     tiles = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)

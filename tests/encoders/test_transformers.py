@@ -7,9 +7,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from napari_batchfx.encoders import EncoderSpec, describe, load
-from napari_batchfx.encoders.making import make as make_encoder
+from napari_batchfx.encoders.making import make_job
 from napari_batchfx.encoders.weights import from_folder
 from napari_batchfx.errors import EncoderError
+from napari_batchfx.jobs import run
 
 transformers = pytest.importorskip("transformers")
 
@@ -35,6 +36,10 @@ def tiles():
 
     image = immunohistochemistry()
     return np.stack([image[y : y + PX, x : x + PX] for y in (0, 200) for x in (0, 150, 300)])
+
+
+def make_encoder(*arguments):
+    return run(make_job(*arguments))
 
 
 def make(kind, folder, seed=0, classes=0):
