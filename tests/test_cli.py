@@ -322,7 +322,9 @@ def test_run_report_and_adapt_a_study(command, slides, tmp_path):
     assert json.loads(other.stdout)["probe"] == "centroid"
     assert json.loads(other.stdout)["signature"]["first"]
     with Study.open(tmp_path / "s.batchfx") as again:
-        assert again.results.probe.result.probe == "logistic"  # another classifier's is shown and not kept
+        # each classifier's answer is kept beside the other's
+        assert {one.result.probe for one in again.results.probes} == {"logistic", "centroid"}
+        assert again.results.probe.result.probe == "centroid"
     assert command("probe", tmp_path / "s.batchfx", "--batch", "hospital").exit_code == 2
     report = command("report", tmp_path / "s.batchfx")
     assert report.exit_code == 0, report.stderr

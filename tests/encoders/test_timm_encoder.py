@@ -7,6 +7,7 @@ import pytest
 
 from napari_batchfx.encoders import load
 from napari_batchfx.errors import EncoderError
+from napari_batchfx.jobs import run
 
 TINY = "test_vit"  # timm's own tiny model, 0.3 million parameters, 160 px
 
@@ -207,7 +208,7 @@ def test_bf16_is_close_to_fp32(tmp_path, model, tiles):
 
 def test_registry_rows_are_compared_with_the_model(tmp_path, model):
     from napari_batchfx.encoders import EncoderSpec
-    from napari_batchfx.encoders.making import make as make_encoder
+    from napari_batchfx.encoders.making import make_job
     from napari_batchfx.encoders.weights import from_folder
 
     said = config_of(model)["pretrained_cfg"] | {"mean": [0.6, 0.5, 0.5]}
@@ -215,7 +216,7 @@ def test_registry_rows_are_compared_with_the_model(tmp_path, model):
     options = {"device": "cpu", "precision": "auto", "assembly": None, "mpp": None, "threads": None}
     norm = ((0.7, 0.5, 0.5), (0.5, 0.5, 0.5))
     row = EncoderSpec("tiny", "Tiny", "org/tiny", 128, "cls+mean", 1, norm, "MIT", False, input_px=160)
-    encoder = make_encoder(files, "Tiny", "org/tiny", row, options)
+    encoder = run(make_job(files, "Tiny", "org/tiny", row, options))
     assert encoder.dim == 128
     assert encoder.mean == (0.6, 0.5, 0.5)
     assert len(encoder.warnings) == 1
@@ -223,10 +224,10 @@ def test_registry_rows_are_compared_with_the_model(tmp_path, model):
     assert "0.7" in encoder.warnings[0]
     registers = EncoderSpec("tiny", "Tiny", "org/tiny", 128, "cls+mean", 5, norm, "MIT", False, input_px=160)
     with pytest.raises(EncoderError, match="register tokens"):
-        make_encoder(files, "Tiny", "org/tiny", registers, options)
+        run(make_job(files, "Tiny", "org/tiny", registers, options))
     shorter = EncoderSpec("tiny", "Tiny", "org/tiny", 99, "cls", 1, norm, "MIT", False, input_px=160)
     with pytest.raises(EncoderError, match="99"):
-        make_encoder(files, "Tiny", "org/tiny", shorter, options)
+        run(make_job(files, "Tiny", "org/tiny", shorter, options))
 
 
 class TestRefusals:

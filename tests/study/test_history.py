@@ -131,8 +131,9 @@ def test_as_python_and_as_command_do_the_step(worked, tmp_path, number):
 
 
 def _same(one, other):
-    """Equal but for who asked: the history of this study is shorter, so names of files differ."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    """Equal in what was found: the classifiers' digest stands with the probe run last only, whose file they are."""
+    found, kept = ({key: value for key, value in each.items() if key != "fitted"} for each in (one, other))
+    return json.dumps(found, sort_keys=True) == json.dumps(kept, sort_keys=True)
 
 
 def test_a_long_list_of_tiles_is_named_by_its_step(worked):

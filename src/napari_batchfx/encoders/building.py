@@ -80,7 +80,14 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Bui
             f"{title}: {len(beside)} tensors beside the model weren't used ({', '.join(beside[:3])})."
         )
     _fill(model, state, title, files.weights.name, heads)
-    return Built(model.eval(), head, notes)
+    return Built(_projecting(model, projected).eval(), head, notes)
+
+
+def _projecting(model: Any, projected: int) -> Any:
+    """A model whose projection, if it has one, gives a tile the same bits in every batch."""
+    from napari_batchfx.encoders.row_linear import in_rows
+
+    return in_rows(model) if projected else model
 
 
 def refuse_unknown(architecture: str, title: str) -> None:
@@ -137,7 +144,8 @@ def build_random(name: str, seed: int, projected: int = 0) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm.create_model(name, pretrained=False, num_classes=projected).eval()
+        model = timm.create_model(name, pretrained=False, num_classes=projected)
+    return _projecting(model, projected).eval()
 
 
 def _classes(kwargs: Mapping[str, Any]) -> dict[str, Any]:
