@@ -46,11 +46,11 @@ docs() {
 # pytest_in_window NAME COVERAGE_FILE ARGUMENTS...
 #
 # A hung test ends with the traceback of every thread: after 3 minutes by pytest's watchdog, and should that be stuck as
-# well, after 25 by SIGABRT, on which faulthandler prints too. PYTHONPATH: the plugin that traces Qt's threads.
+# well, after 45 by SIGABRT, on which faulthandler prints too. PYTHONPATH: the plugin that traces Qt's threads.
 pytest_in_window() {
     local coverage="$1" limit=(env)
     shift
-    command -v timeout >/dev/null && limit=(timeout --foreground --signal=ABRT --kill-after=20 1500)
+    command -v timeout >/dev/null && limit=(timeout --foreground --signal=ABRT --kill-after=20 2700)
     env COVERAGE_FILE="$coverage" PYTHONPATH="tools${PYTHONPATH:+:$PYTHONPATH}" PYTHONFAULTHANDLER=1 \
         tools/with-display.sh "${limit[@]}" "$bin/python" -m pytest -p trace_qt_threads \
         -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -157,8 +158,12 @@ def test_the_real_svs_from_file_to_report(bench, viewer, wait, qtbot, real_data,
         "out = study.run()\n"
         "print(json.dumps([study.results.probe.result.balanced_accuracy, int(study.results.adapt.changed.sum()), out.encode.tiles]))"
     )
+    # The window has the study, so another program only reads it: the process works in a copy.
+    shutil.copytree(
+        tmp_path / "story.batchfx", tmp_path / "copy.batchfx", ignore=shutil.ignore_patterns(".locks")
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "story.batchfx")],
+        [sys.executable, "-c", code, str(tmp_path / "copy.batchfx")],
         capture_output=True,
         text=True,
         timeout=180,
