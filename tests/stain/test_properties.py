@@ -57,8 +57,8 @@ def test_a_slide_normalised_to_itself_is_itself(image, name):
 
 @pytest.mark.real_data
 @EVERY
-def test_twice_is_once(image, name):
-    """What was normalised has the target's stain; from there to the target nothing moves."""
+def test_from_the_target_to_the_target_nothing_moves(image, name):
+    """The transform with equal ends is the identity; estimating anew on what was normalised is another matter."""
     made = method(name).normalizer()
     transform = made.from_source(estimate(image, name))
     once = transform.transform(image)
