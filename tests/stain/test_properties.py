@@ -24,7 +24,7 @@ from napari_batchfx.stain import (
     reference,
     separate,
 )
-from napari_batchfx.stain.estimate import optical_density
+from napari_batchfx.stain.estimate import optical_density, tissue_pixels
 from napari_batchfx.stain.vahadane import sparse_factors
 
 from .stain_paint import VECTORS, paint
@@ -64,6 +64,42 @@ def test_from_the_target_to_the_target_nothing_moves(image, name):
     once = transform.transform(image)
     again = StainTransform(transform.target, transform.target).transform(once)
     assert np.abs(again.astype(int) - once).max() <= 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.6))
+def test_normalising_twice_with_fixed_vectors_is_once(seed, least):
+    image = paint(least + np.random.default_rng(seed).gamma(1.5, 0.35, (120, 120, 2)))
+    once = method("ruifrok").normalizer().transform(image)
+    again = method("ruifrok").normalizer().transform(once).astype(int)
+    assert np.abs(again - once).max() <= 2
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["torchstain/source", "henorm/example1"])
+def test_normalising_twice_is_once_where_tissue_and_glass_are_held(real_data, name):
+    """Both glasses are at 255. What moves pixels otherwise: benchmarks/stain/twice.py, docs/methods/stain.md."""
+    from skimage.io import imread
+
+    image = np.ascontiguousarray(imread(real_data(f"stain/{name}.png"))[..., :3])
+    kept, white = tissue_pixels(image, white=(255.0,) * 3), (255.0,) * 3
+    target = reference("macenko")
+    once = StainTransform(estimate(image[kept], beta=-9.0, white=white), target).transform(image)
+    found = estimate(once[kept], beta=-9.0)
+    error = np.abs(StainTransform(found, target).transform(once).astype(int) - once)
+    assert 0 < error.max() <= 2
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["torchstain/source", "henorm/example1"])
+def test_normalising_twice_by_reinhard_as_published_is_once(real_data, name):
+    from skimage.io import imread
+
+    image = np.ascontiguousarray(imread(real_data(f"stain/{name}.png"))[..., :3])
+    made = method("reinhard").normalizer(as_published=True)
+    once = made.transform(image)
+    assert np.abs(once.astype(int) - image).max() > 10
+    assert np.abs(made.transform(once).astype(int) - once).max() <= 2
 
 
 @EVERY
