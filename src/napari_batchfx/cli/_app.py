@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -25,6 +26,7 @@ __all__ = [
     "PARTIAL",
     "PROBLEM",
     "STOPPED",
+    "AsJson",
     "app",
     "command",
     "count",
@@ -34,12 +36,16 @@ __all__ = [
     "note",
     "open_or_create",
     "out",
+    "print_json",
     "set_debug",
     "wait",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+#: The same option everywhere: what came out as one JSON object on standard output, and nothing else there.
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 #: Exit codes; docs/commands.md says what they mean. 2 is typer's: the command was not written right.
 OK, PROBLEM, PARTIAL, BUSY, STOPPED = 0, 1, 3, 4, 130
@@ -73,6 +79,11 @@ def _err() -> Console:
 def note(text: str) -> None:
     """A line for the person, on standard error, so that standard output stays the result."""
     print(text.replace("give mpp=...", "give --mpp to `embed` or `add`"), file=sys.stderr)
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """What came out, as one JSON object on standard output."""
+    print(json.dumps(facts, ensure_ascii=False, indent=2, default=str))
 
 
 def fail(text: str, code: int = PROBLEM) -> typer.Exit:

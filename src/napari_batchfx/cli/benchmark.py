@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_batchfx.cli._app import command, drive, out
+from napari_batchfx.cli._app import AsJson, command, drive, out, print_json
 from napari_batchfx.cli.measuring import register as register_speed
 
 __all__ = ["register"]
@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         only_page: Annotated[bool, typer.Option("--only-page", help="Run nothing; write the page.")] = False,
+        as_json: AsJson = False,
     ) -> None:
         """Leave one scanner out, adapt to it with every method, and say what each reaches. It takes hours."""
         import torch
@@ -64,7 +65,10 @@ def register(app: typer.Typer) -> None:
         )
         target = page or results / "adapt.md"
         target.write_text(results_page(found), encoding="utf-8")
-        out().print(str(target), markup=False)
+        if as_json:
+            print_json({"page": str(target), "numbers": str(results / "adapt.json")})
+        else:
+            out().print(str(target), markup=False)
 
 
 def _plain(value: Any) -> Any:

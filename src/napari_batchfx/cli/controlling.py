@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_batchfx.cli._app import command, count, drive, note, out
+from napari_batchfx.cli._app import PARTIAL, PROBLEM, AsJson, command, count, drive, note, out, print_json
 
 if TYPE_CHECKING:
     from napari_batchfx.adapt import ControlDiagnostics
@@ -19,7 +19,6 @@ __all__ = ["register"]
 
 StudyPath = Annotated[Path, typer.Argument(help="A study (.batchfx).")]
 Batch = Annotated[str | None, typer.Option(help="What to correct for; as in the study otherwise.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -88,31 +87,41 @@ def register(app: typer.Typer) -> None:
         study: StudyPath,
         out_file: Annotated[Path, typer.Argument(help="File to write: .csv or .geojson.")],
         identifiers: Annotated[bool, typer.Option("--identifiers", help="With the names of slides.")] = False,
+        as_json: AsJson = False,
     ) -> None:
         """Write the control tiles that were suggested or clicked; drawn regions are kept as regions."""
         from napari_batchfx.study import Study
 
         with Study.open(study) as work:
             written = work.export_controls(out_file, with_identifiers=identifiers)
-            out().print(f"{written}: {count(len(work.controls), 'tile')}", markup=False)
+            n = len(work.controls)
+        if as_json:
+            print_json({"file": str(written), "tiles": n})
+        else:
+            out().print(f"{written}: {count(n, 'tile')}", markup=False)
 
     @command(group, "import")
     def import_(
         study: StudyPath,
         file: Annotated[Path, typer.Argument(help="File that `controls export` wrote.")],
+        as_json: AsJson = False,
     ) -> None:
         """Put the control tiles of a file into a study."""
         from napari_batchfx.study import Study
 
         with Study.open(study) as work:
             before = len(work.controls)
-            for said in work.import_controls(file):
-                note(said)
+            left = work.import_controls(file)
             work.save()
-            out().print(
-                f"{count(len(work.controls), 'control tile')}, {len(work.controls) - before:,} of them new",
-                markup=False,
-            )
+            n = len(work.controls)
+        if as_json:
+            print_json({"tiles": n, "new": n - before, "problems": left})
+        else:
+            out().print(f"{count(n, 'control tile')}, {n - before:,} of them new", markup=False)
+        for said in left:
+            note(said)
+        if left:
+            raise typer.Exit(PARTIAL if n > before else PROBLEM)
 
     app.add_typer(group, name="controls")
 

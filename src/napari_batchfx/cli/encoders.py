@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from napari_batchfx.cli._app import command, drive, out
+from napari_batchfx.cli._app import AsJson, command, drive, out, print_json
 
 __all__ = ["register"]
 
@@ -78,11 +78,15 @@ def register(app: typer.Typer) -> None:
     @command(group, "get")
     def get(
         name: Annotated[str, typer.Argument(help="An encoder, as `embed` takes it.")],
+        as_json: AsJson = False,
     ) -> None:
         """Download an encoder's weights; a download that was stopped goes on from there."""
         from napari_batchfx.encoders import download
 
         path = drive(download(name))
+        if as_json:
+            print_json({"encoder": name, "file": str(path), "bytes": path.stat().st_size})
+            return
         out().print(f"{name}: {path.stat().st_size / 1e6:,.1f} MB are on this machine", markup=False)
 
     # the words that others use for the same

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from napari_batchfx.cli._app import PROBLEM, command, count, drive, note, out
+from napari_batchfx.cli._app import PARTIAL, PROBLEM, AsJson, command, count, drive, note, out, print_json
 
 __all__ = ["register"]
 
@@ -36,7 +35,7 @@ def export(
             help="Keep the names of slides and patients; numbers stand for them otherwise.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write tiles, values, regions and overlays of a study for QuPath, scanpy, TRIDENT and others."""
     from napari_batchfx.study import EXPORTS, Study
@@ -51,7 +50,7 @@ def export(
         problems += [str(problem) for problem in (*done.problems, *work.problems)]
     if as_json:
         said = {"folder": str(folder), "files": [path.name for path in done.files], "slides": done.slides}
-        print(json.dumps(said, ensure_ascii=False))
+        print_json({**said, "problems": list(dict.fromkeys(problems))})
     else:
         for path in done.files:
             out().print(path.name, markup=False)
@@ -62,4 +61,4 @@ def export(
     for problem in dict.fromkeys(problems):
         note(problem)
     if problems:
-        raise typer.Exit(PROBLEM)
+        raise typer.Exit(PARTIAL if done.files else PROBLEM)

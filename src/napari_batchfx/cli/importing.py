@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_batchfx.cli._app import command, count, finish, note, wait
+from napari_batchfx.cli._app import AsJson, command, count, finish, note, print_json, wait
 from napari_batchfx.errors import BatchfxError, FeatureError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def import_files(
         float | None,
         typer.Option(help="Side of a tile in level-0 pixels, where the files don't say.", min=1),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a table (.h5ad) of features that another program computed, to `probe` it or adapt it."""
     from napari_batchfx.features import SlideMeta, concat, import_features, write_h5ad
@@ -99,8 +100,12 @@ def import_files(
         if tables:
             stacked = concat(tables)
             write_h5ad(stacked, out)
+    facts: dict[str, Any] = {"table": str(out) if tables else None, "problems": problems}
     if tables:
         slides = stacked.obs["slide"].nunique()
         sizes = (stacked.n_obs, slides, stacked.n_vars)
         note(f"{out}: {', '.join(map(count, sizes, ('tile', 'slide', 'feature')))}")
+        facts |= dict(zip(("tiles", "slides", "features"), sizes, strict=True))
+    if as_json:
+        print_json(facts)
     finish(problems, len(files))

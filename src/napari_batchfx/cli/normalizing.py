@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_batchfx.cli._app import command, drive, note, out, wait
+from napari_batchfx.cli._app import AsJson, command, drive, note, out, print_json, wait
 from napari_batchfx.cli.staining import stain_method
 from napari_batchfx.cli.tissue import Icc
 
@@ -54,6 +54,7 @@ def normalize(
     ] = None,
     icc: Icc = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a slide, or a part of it, with its stain normalised; no label, no names."""
     from napari_batchfx.slides import open_slide
@@ -87,6 +88,10 @@ def normalize(
     for warning in done.warnings:
         note(warning)
     height, width = done.shape
+    if as_json:
+        facts = {"slide": str(done.path), "height_px": height, "width_px": width, "bytes": done.n_bytes}
+        print_json({**facts, "warnings": list(done.warnings)})
+        return
     size = f"{width:,} x {height:,} px, {done.n_bytes / 1e6:,.1f} MB"
     out().print(f"{done.path}: {size}", markup=False)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_batchfx.cli._app import command, count, drive, note, out
+from napari_batchfx.cli._app import AsJson, command, count, drive, note, out, print_json
 
 if TYPE_CHECKING:
     from napari_batchfx.study.scatter import Scatter
@@ -71,6 +71,7 @@ def probe_tiles(
         bool,
         typer.Option("--names", help="Also names of slides and patients in the CSV: they can name a person."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at the tiles of a study's probe: what gives a batch away, and where they lie among each other."""
     from napari_batchfx.probe.projection import PROJECTIONS
@@ -83,16 +84,25 @@ def probe_tiles(
     kind = next((one for one in PROJECTIONS if one == layout), None)
     if kind is None:
         raise typer.BadParameter(f"choose of {', '.join(PROJECTIONS)}", param_hint="--layout")
+    facts: dict[str, Any] = {}
     with Study.open(study) as work:
         if sheet is not None:
             tiles = drive(gallery_job(work, n=n))
             note(f"{save_sheet(tiles, sheet)}: {count(len(tiles), 'tile')}")
+            facts["sheet"] = {"file": str(sheet), "tiles": len(tiles)}
         if points is not None:
             found = drive(scatter_job(work, kind=kind))
             _write_points(points, found, names=names)
             note(f"{points}: {count(len(found.xy), 'tile')}")
             for warning in found.warnings:
                 note(f"Mind: {warning}")
+            facts["points"] = {
+                "file": str(points),
+                "tiles": len(found.xy),
+                "warnings": list(found.warnings),
+            }
+    if as_json:
+        print_json(facts)
 
 
 def _write_points(path: Path, found: Scatter, *, names: bool) -> None:

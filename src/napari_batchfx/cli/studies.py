@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from napari_batchfx.cli._app import command, count, drive, fail, finish, note, open_or_create, out, wait
+from napari_batchfx.cli._app import (
+    PARTIAL,
+    AsJson,
+    command,
+    count,
+    drive,
+    fail,
+    finish,
+    note,
+    open_or_create,
+    out,
+    print_json,
+    wait,
+)
 from napari_batchfx.cli.tissue import Icc
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.jobs import Job, Ticker
@@ -43,7 +55,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--own-mpp", help="Go back to the pixel size that the file itself states.")
         ] = False,
         icc: Icc = None,
-        as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+        as_json: AsJson = False,
     ) -> None:
         """Add slides to a study; one that it knows and whose file has moved is found again."""
         from napari_batchfx.study.autosave import autosaving
@@ -56,8 +68,7 @@ def register(app: typer.Typer) -> None:
             found = drive(autosaving(work, add_job(work, slides, mpp=wanted, icc=icc)))
             work.save()
         if as_json:
-            said = {"slides": found.said, "problems": found.problems}
-            print(json.dumps(said, ensure_ascii=False, indent=2))
+            print_json({"slides": found.said, "problems": found.problems})
         elif len(found.said) <= _LISTED:
             for name, what in found.said.items():
                 out().print(f"{name}: {what}", markup=False)
@@ -77,6 +88,7 @@ def register(app: typer.Typer) -> None:
         identifiers: Annotated[
             bool, typer.Option("--identifiers", help="Names of slides and patients in the report.")
         ] = False,
+        as_json: AsJson = False,
     ) -> None:
         """Write what a study found as one HTML file that needs nothing else."""
         from napari_batchfx.study import Study
@@ -85,9 +97,15 @@ def register(app: typer.Typer) -> None:
             path = work.folder.with_suffix(".html") if out_file is None else out_file
             with wait("writing the report"):
                 written = work.report(path, with_identifiers=identifiers)
-            for problem in work.problems:
-                note(str(problem))
-        out().print(str(written), markup=False)
+            problems = list(dict.fromkeys(str(problem) for problem in work.problems))
+        if as_json:
+            print_json({"report": str(written), "bytes": written.stat().st_size, "problems": problems})
+        else:
+            out().print(str(written), markup=False)
+        for problem in problems:
+            note(problem)
+        if problems:  # it is written, without what they name
+            raise typer.Exit(PARTIAL)
 
 
 @dataclass

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from napari_batchfx.errors import BatchfxError
 
 if TYPE_CHECKING:
     import napari
@@ -18,9 +16,10 @@ if TYPE_CHECKING:
     from napari_batchfx.viewer.session import Session
     from napari_batchfx.viewer.workbench import Workbench
 
-__all__ = ["Story", "main"]
+__all__ = ["Story", "Told", "has_display", "show"]
 
 _TILE_PX, _MPP = 112, 0.5
+_STUDY, _REPORT = "one-tissue-two-scanners.batchfx", "report.html"
 
 
 @dataclass(frozen=True)
@@ -171,10 +170,10 @@ class Story:
         if self.out is None:
             report.refresh()
             return
-        folder = self.out / "one-tissue-two-scanners.batchfx"
+        folder = self.out / _STUDY
         self.session.study.save_as(folder, overwrite=True)
         report.identifiers.setChecked(True)  # the phantom's names are nobody's
-        report.write_to(self.out / "report.html")
+        report.write_to(self.out / _REPORT)
 
     # ------------------------------------------------------------------ what is seen
 
@@ -200,46 +199,64 @@ class Story:
         self.lines.append(step.say())
 
 
-def main(out: Path | None = Path("demo-out"), headless: bool | None = None) -> int:
-    """Run the demo; returns the exit code.
+@dataclass
+class Told:
+    """What a demo left behind.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it is.
+    steps : list of dict
+        Each with ``key``, ``said`` and ``picture``.
+    problems : list of str
+        What went wrong, in sentences.
+    is_whole : bool
+        Whether the story came to its end; not where somebody closed the window before.
+    """
+
+    folder: Path
+    steps: list[dict[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    is_whole: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values; files by their paths."""
+        there = {name: self.folder / file for name, file in (("report", _REPORT), ("study", _STUDY))}
+        return {
+            "folder": str(self.folder),
+            **{name: str(path) if path.exists() else None for name, path in there.items()},
+            "steps": self.steps,
+            "problems": self.problems,
+        }
+
+
+def has_display() -> bool:
+    """Whether a window can be shown here."""
+    return not sys.platform.startswith("linux") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+
+
+def show(
+    slides: tuple[DemoSlide, ...],
+    out: Path,
+    headless: bool = False,
+    say: Callable[[str], Any] = print,
+) -> Told:
+    """Tell the story in a window; returns what came of it when the window is closed.
 
     Parameters
     ----------
+    slides : tuple of DemoSlide
+        The phantom on two scanners.
     out : Path
         Folder for pictures, study and report.
-    headless : bool or None
-        ``True`` closes the window at the end, ``False`` leaves it open; ``None`` decides by whether there is a display.
+    headless : bool
+        Whether the window closes at the end by itself.
+    say : callable
+        Takes each line that is told.
     """
-    from napari_batchfx.jobs import run
-    from napari_batchfx.viewer.sample_data import demo_slides_job
-
-    if sys.platform.startswith("linux") and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        print(
-            "There is no display: run it in a virtual one, for example: xvfb-run -a napari-batchfx demo --headless",
-            file=sys.stderr,
-        )
-        return 1
-    headless = bool(headless)
-    out = Path(out or "demo-out").expanduser().absolute()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        print("Making one tissue on two scanners ...", flush=True)
-        slides = run(demo_slides_job("two_scanners"))
-        return _show(slides, out, headless)
-    except BatchfxError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"{out.name}: it can't be written to ({error.strerror}); choose another folder with --out.",
-            file=sys.stderr,
-        )
-        return 1
-
-
-def _show(slides: tuple[DemoSlide, ...], out: Path, headless: bool) -> int:
     import napari
     from napari.utils.notifications import notification_manager
     from qtpy.QtCore import QTimer
@@ -250,7 +267,7 @@ def _show(slides: tuple[DemoSlide, ...], out: Path, headless: bool) -> int:
     viewer.window.resize(1500, 950)
     bench = Workbench(viewer)
     viewer.window.add_dock_widget(bench, name="Batchfx workbench", area="right")
-    story = Story(bench, slides, out)
+    story, told = Story(bench, slides, out), Told(out)
     steps = story.steps()
     state: dict[str, Any] = {"step": None, "quiet": 0}
 
@@ -268,12 +285,14 @@ def _show(slides: tuple[DemoSlide, ...], out: Path, headless: bool) -> int:
             if state["quiet"] < 3:
                 return
             story.check(step)
-            print(f"{step.key}: {story.lines[-1]}", flush=True)
+            say(f"{step.key}: {story.lines[-1]}")
             picture(viewer, out / f"{step.key}.png")
+            told.steps.append({"key": step.key, "said": story.lines[-1], "picture": f"{step.key}.png"})
         state["step"], state["quiet"] = next(steps, None), 0
         if state["step"] is None:
             timer.stop()
-            print(f"Study, report and pictures are in {out.name}/ (open {out.name}/report.html).", flush=True)
+            told.is_whole = True
+            say(f"Study, report and pictures are in {out.name}/ (open {out.name}/{_REPORT}).")
             if headless:
                 viewer.close()
             return
@@ -285,9 +304,8 @@ def _show(slides: tuple[DemoSlide, ...], out: Path, headless: bool) -> int:
     timer.timeout.connect(advance)
     timer.start()
     napari.run()
-    if story.errors:
-        print("\n".join(story.errors), file=sys.stderr)
-    return 1 if story.errors or state["step"] is not None else 0
+    told.problems = list(dict.fromkeys(story.errors))
+    return told
 
 
 def picture(viewer: napari.Viewer, path: Path) -> None:
