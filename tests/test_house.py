@@ -10,6 +10,7 @@ import inspect
 import math
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def test_licence_is_bsd_3_clause():
 
 @pytest.fixture
 def bare_machine(tmp_path):
-    """Runs tools/bootstrap.sh where few commands exist; ``said`` and ``pip_installs`` tell what it did."""
+    """Runs tools/bootstrap.sh where few commands exist; ``said`` and ``installs`` tell what it did."""
     bash, commands, log = shutil.which("bash"), tmp_path / "bin", tmp_path / "log"
     if bash is None or os.name != "posix":
         pytest.skip("the install script is for bash")
@@ -179,15 +180,20 @@ def bare_machine(tmp_path):
             (commands / name).write_text(f"#!{bash}\n{script}\n")
             (commands / name).chmod(0o755)
 
-        def python(self, version="3.11"):
-            """A Python that logs its arguments, makes environments out of itself, and installs nothing."""
+        def python(self, version="3.11", uv="works"):
+            """A Python that logs its arguments, makes environments out of itself, and installs nothing.
+
+            ``uv`` "works", "fails", or can't be had where it is empty.
+            """
             real = f'exec {sys.executable} "$@"'
             old = 'if [[ "$1" == -c ]]; then exit 1; else echo "Python 3.9.2"; fi'
             make = (
                 'mkdir -p "$3/bin"; cat "$0" >"$3/bin/python"; chmod +x "$3/bin/python"; : >"$3/pyvenv.cfg"'
             )
+            pip = f'echo "pip $*" >>{log}; [[ "$*" != *" uv" ]] || exit {0 if uv else 1}'
             case = (
-                f'case "$1 $2" in "-m venv") {make} ;; "-m pip") echo "pip $3" >>{log} ;; *) {real} ;; esac'
+                f'case "$1 $2" in "-m venv") {make} ;; "-m pip") {pip} ;; '
+                f'tools/uv_install.py*) echo "uv install" >>{log}; exit {0 if uv == "works" else 1} ;; *) {real} ;; esac'
             )
             self.command("python3", old if version == "3.9" else case)
 
@@ -200,8 +206,11 @@ def bare_machine(tmp_path):
             return done.returncode
 
         @property
-        def pip_installs(self):
-            return log.read_text().count("pip install") if log.exists() else 0
+        def installs(self):
+            """Who was asked to install, in order: "pip uv" brings uv itself."""
+            lines = log.read_text().splitlines() if log.exists() else []
+            asked = {"uv": "pip uv", ".[dev]": "pip", "install": "uv"}
+            return [asked[line.split()[-1]] for line in lines]
 
     return Machine()
 
@@ -211,9 +220,37 @@ def test_second_call_installs_nothing(bare_machine):
     bare_machine.command("apt-get", "exit 1")
     bare_machine.command("dpkg-query", 'echo "install ok installed;"')
     assert bare_machine.bootstrap() == 0, bare_machine.said
-    assert bare_machine.pip_installs == 1
+    assert bare_machine.installs == ["pip uv", "uv"]
     assert bare_machine.bootstrap() == 0, bare_machine.said
-    assert bare_machine.pip_installs == 1
+    assert bare_machine.installs == ["pip uv", "uv"]
+
+
+@pytest.mark.parametrize(("uv", "installs"), [("fails", ["pip uv", "uv", "pip"]), ("", ["pip uv", "pip"])])
+def test_pip_installs_where_uv_does_not(bare_machine, uv, installs):
+    bare_machine.python(uv=uv)
+    bare_machine.command("apt-get", "exit 1")
+    bare_machine.command("dpkg-query", 'echo "install ok installed;"')
+    assert bare_machine.bootstrap() == 0, bare_machine.said
+    assert bare_machine.installs == installs
+
+
+def test_uv_installs_as_pip_is_set_up():
+    script = runpy.run_path(str(ROOT / "tools" / "uv_install.py"))
+    listed = """:env:.find-links='/wheels /more'
+global.cert='/etc/own.pem'
+global.extra-index-url='file:///a/simple\\nfile:///b/simple'
+global.find-links='/elsewhere'
+install.constraint='/etc/caps.txt'
+global.disable-pip-version-check='1'
+"""
+    assert script["settings"](listed) == {
+        "SSL_CERT_FILE": "/etc/own.pem",
+        "UV_INDEX": "file:///a/simple file:///b/simple",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_FIND_LINKS": "/wheels,/more",
+        "UV_CONSTRAINT": "/etc/caps.txt",
+    }
+    assert script["settings"]("") == {}
 
 
 def test_install_without_root_and_sudo_names_the_missing_packages(bare_machine):
@@ -225,7 +262,7 @@ def test_install_without_root_and_sudo_names_the_missing_packages(bare_machine):
     assert "neither root nor sudo" in bare_machine.said
     assert "libxcb-cursor0" in bare_machine.said
     assert len(bare_machine.said.splitlines()) == 1
-    assert bare_machine.pip_installs == 0
+    assert bare_machine.installs == []
 
 
 def test_install_with_an_old_python_says_what_to_do(bare_machine):

@@ -88,6 +88,18 @@ text = pathlib.Path("pyproject.toml").read_text("utf-8") + sys.version + os.path
 print(hashlib.sha256(text.encode()).hexdigest())'
 }
 
+install_with_pip() { # PIP_USER=0: a host whose pip installs for the user must not do so here
+    PIP_USER=0 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+install_everything() { # with uv where it can be had and succeeds, else with pip
+    if install_with_pip uv 2>/dev/null; then
+        "$venv/bin/python" tools/uv_install.py && return
+        echo "uv did not succeed (its message is above); trying pip." >&2
+    fi
+    install_with_pip -e ".[dev]"
+}
+
 make_environment() {
     local stamp="$venv/.batchfx-stamp" print wanted_version
     print="$(fingerprint)"
@@ -103,10 +115,9 @@ make_environment() {
         say "Making $venv with $("$python" -V)"
         "$python" -m venv "$venv" || { rm -rf "$venv"; fail "$python cannot make a virtual environment; the message is above."; }
     fi
-    say "Installing napari-batchfx and its tools into $venv (once; about 2 minutes and 6 GB, most of it PyTorch)"
+    say "Installing napari-batchfx and its tools into $venv (once; about 2 minutes and 7 GB, most of it PyTorch)"
     rm -f "$stamp"
-    # PIP_USER=0: a host whose pip installs for the user must not do so here
-    PIP_USER=0 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[dev]" ||
+    install_everything ||
         fail "the install into $venv failed; the message of pip is above. Once it is solved, the same command goes on."
     echo "$print" >"$stamp"
 }
