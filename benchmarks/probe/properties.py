@@ -1,11 +1,11 @@
 """Does the probe keep its word? p under no effect, coverage of the intervals, slides that differ and sites that don't.
 
-    python benchmarks/probe/properties.py [p] [coverage] [slides] [metrics] [--runs 200] [--draws 300]
+    python benchmarks/probe/properties.py [p] [coverage] [paired] [slides] [metrics] [--runs 200] [--draws 300]
 
 p: tables whose slides differ and whose sites don't; the rank of the true labels among 19 relabellings, ties broken at
 random, is compared with the uniform (Kolmogorov-Smirnov), and the reported p, which counts ties against the site, with
 its nominal share. coverage: draws of patients from fixed sites; the share of 95 % intervals that hold the mean of all
-draws. slides: the same tables held out by slide and by tile. metrics: coverage of the robustness index and of CRoMa.
+draws. paired: the same for the change between two sets of features of the same tiles. slides: the same tables held out by slide and by tile. metrics: coverage of the robustness index and of CRoMa.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from napari_batchfx.probe.folds import grouped_folds  # noqa: E402
 from napari_batchfx.probe.metrics import croma, robustness_index  # noqa: E402
 from napari_batchfx.probe.permuting import permutation_scores  # noqa: E402
 from napari_batchfx.probe.probes import fit_centroids  # noqa: E402
-from napari_batchfx.probe.statistics import balanced_accuracy, bootstrap_interval  # noqa: E402
+from napari_batchfx.probe.statistics import balanced_accuracy, bootstrap_interval, paired_interval  # noqa: E402
 
 
 def uniform_p(runs: int) -> None:
@@ -83,14 +83,14 @@ def held(values: list[float], intervals: list[np.ndarray]) -> str:
     )
 
 
-def cross_validated(patients: int, effect: float, seed: int, *, sites=2, tiles=10, sd=0.5, dim=4):
+def cross_validated(patients: int, effect: float, seed: int, *, sites=2, tiles=10, sd=0.5, dim=4, noise=0.0):
     """Patients of fixed sites, told apart by the nearest centroid out of fold: truth, prediction, patient, folds."""
     rng = np.random.default_rng([seed, patients])
     unit = np.repeat(np.arange(sites * patients), tiles)
     y = unit % sites
     x = rng.normal(size=(len(y), dim)) + sd * rng.normal(size=(sites * patients, dim))[unit]
     x[:, 0] += effect * y
-    x = x.astype(np.float32)
+    x = (x + noise * rng.normal(size=x.shape)).astype(np.float32)
     k = min(5, patients)
     fold = grouped_folds(unit, y, k, seed)
     predicted = np.empty_like(y)
@@ -128,6 +128,39 @@ def coverage(draws: int) -> None:
             values.append(found.balanced_accuracy)
             intervals.append(found.ci)
         print(f"interval, logistic, {patients} patients a site: {held(values, intervals)}", flush=True)
+
+
+def paired(draws: int) -> None:
+    """The change from an effect to another with further noise, and the percentiles that were used before."""
+    shares = []
+    for patients in (2, 3, 4, 5, 10, 20):
+        for effect, left in ((1.2, 1.2), (3.0, 1.2), (3.0, 0.0), (1.2, 0.0)):
+            values, intervals, plain = [], [], []
+            for seed in range(draws):
+                y, before, unit, k = cross_validated(patients, effect, seed)
+                _, after, _, _ = cross_validated(patients, left, seed, noise=0.5)
+                values.append(balanced_accuracy(y, after, 2) - balanced_accuracy(y, before, 2))
+                intervals.append(paired_interval(y, before, after, unit, 2, 300, 0, k))
+                plain.append(percentiles(y, before, after, unit))
+            low, high = np.array(intervals).T
+            shares.append(np.mean((low <= np.mean(values)) & (np.mean(values) <= high)))
+            low, high = np.array(plain).T
+            before_share = np.mean((low <= np.mean(values)) & (np.mean(values) <= high))
+            print(
+                f"change, {patients} patients a site, effect {effect} to {left}: {held(values, intervals)}; "
+                f"percentiles {before_share:.3f}",
+                flush=True,
+            )
+    print(f"all {len(shares)} cases: {np.mean(shares):.3f}, least {min(shares):.3f}", flush=True)
+
+
+def percentiles(y, before, after, unit, n: int = 300) -> np.ndarray:
+    """Percentiles of the change over draws of patients, each site's among each other."""
+    change = (after == y).astype(float) - (before == y)
+    per = np.bincount(unit, weights=change) / np.bincount(unit)
+    rng = np.random.default_rng(0)
+    means = [rng.choice(per[site::2], (n, len(per[site::2]))).mean(axis=1) for site in (0, 1)]
+    return np.percentile(np.mean(means, axis=0), [2.5, 97.5])
 
 
 def slides_that_differ(draws: int) -> None:
@@ -174,13 +207,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", default=["p", "coverage", "slides", "metrics"])
+    parser.add_argument("what", nargs="*", default=["p", "coverage", "paired", "slides", "metrics"])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--draws", type=int, default=300)
     options = parser.parse_args()
     parts = {
         "p": lambda: uniform_p(options.runs),
         "coverage": lambda: coverage(options.draws),
+        "paired": lambda: paired(options.draws),
         "slides": lambda: slides_that_differ(min(options.draws, 40)),
         "metrics": lambda: of_metrics(options.draws),
     }

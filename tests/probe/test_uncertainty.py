@@ -11,7 +11,7 @@ from napari_batchfx.probe.design import read_design
 from napari_batchfx.probe.folds import grouped_folds
 from napari_batchfx.probe.permuting import permutation_scores
 from napari_batchfx.probe.probes import fit_centroids
-from napari_batchfx.probe.statistics import balanced_accuracy, bootstrap_interval
+from napari_batchfx.probe.statistics import balanced_accuracy, bootstrap_interval, paired_interval
 
 
 def test_p_is_uniform_where_there_is_no_effect(make_batches):
@@ -25,27 +25,77 @@ def test_p_is_uniform_where_there_is_no_effect(make_batches):
         higher, same = (scores[1:] > scores[0] + 1e-12).sum(), (abs(scores - scores[0]) <= 1e-12).sum()
         ranks.append((higher + rng.uniform(0, same)) / 20)
         reported.append((1 + (scores[1:] >= scores[0] - 1e-12).sum()) / 20)
+        if seed < 3:  # which is what the probe reports
+            found = site_probe(table, probe="centroid", n_bootstrap=1, seed=seed)
+            assert found.permutation_p == pytest.approx(reported[-1])
     assert kstest(ranks, "uniform").pvalue > 0.01
     assert np.mean(np.array(reported) <= 0.05) <= 0.09  # 0.05, and three standard errors less a little
     assert np.mean(np.array(reported) <= 0.2) <= 0.29
 
 
-def one_site_or_two(patients, effect, seed):
-    """Patients of one pair of sites, told apart out of fold by the nearest centroid: value and interval."""
+def predicted_out_of_fold(patients, effects, seed):
+    """Patients of a pair of sites, told apart out of fold by the nearest centroid, with each of the effects.
+
+    Further effects are seen with further noise, as other features of the same tiles would.
+    """
     rng = np.random.default_rng([seed, patients])
     unit = np.repeat(np.arange(2 * patients), 10)
     y = unit % 2
     x = rng.normal(size=(len(y), 4)) + 0.5 * rng.normal(size=(2 * patients, 4))[unit]
-    x[:, 0] += effect * y
-    x = x.astype(np.float32)
     k = min(5, patients)
     fold = grouped_folds(unit, y, k, seed)
-    predicted = np.empty_like(y)
-    for f in range(k):
-        train = fold != f
-        scorer = fit_centroids(x[train], y[train], np.ones(train.sum()), 2)
-        predicted[~train] = scorer.logits(x[~train]).argmax(axis=1)
+    found = []
+    for effect in effects:
+        seen = (x + effect * np.outer(y, [1, 0, 0, 0])).astype(np.float32)
+        predicted = np.empty_like(y)
+        for f in range(k):
+            train = fold != f
+            scorer = fit_centroids(seen[train], y[train], np.ones(train.sum()), 2)
+            predicted[~train] = scorer.logits(seen[~train]).argmax(axis=1)
+        found.append(predicted)
+        x = x + 0.5 * rng.normal(size=x.shape)
+    return y, found, unit, k
+
+
+def one_site_or_two(patients, effect, seed):
+    """Value and interval."""
+    y, (predicted,), unit, k = predicted_out_of_fold(patients, [effect], seed)
     return balanced_accuracy(y, predicted, 2), *bootstrap_interval(y, predicted, unit, 2, 200, seed, k)
+
+
+def changed(patients, effects, seed):
+    """Change and its interval."""
+    y, (before, after), unit, k = predicted_out_of_fold(patients, effects, seed)
+    value = balanced_accuracy(y, after, 2) - balanced_accuracy(y, before, 2)
+    return value, *paired_interval(y, before, after, unit, 2, 200, seed, k)
+
+
+@pytest.mark.parametrize("effects", [(3.0, 1.2), (1.2, 1.2)])
+def test_the_interval_of_a_change_covers_nine_of_ten(effects):
+    """100 draws each of 2 to 5 patients a site: the interval holds the mean of all draws.
+
+    The percentiles of the draws that were here before held 55 to 86 of 100.
+    """
+    covered = []
+    for patients, widest in ((2, 1.0), (3, 0.55), (4, 0.4), (5, 0.32)):
+        values, low, high = np.array([changed(patients, effects, seed) for seed in range(100)]).T
+        assert ((low <= values) & (values <= high)).all()
+        covered.append(np.mean((low <= values.mean()) & (values.mean() <= high)))
+        assert covered[-1] >= 0.86
+        assert np.mean(high - low) < widest
+    assert np.mean(covered) >= 0.9
+
+
+def test_the_interval_of_a_change_where_nothing_changed():
+    """As wide as a share that was never seen in so many units allows, not empty."""
+    y, unit = np.repeat([0, 1], 20), np.arange(40) // 5
+    low, high = paired_interval(y, y, y, unit, 2)
+    assert (low, high) == pytest.approx((-0.324, 0.324), abs=1e-3)  # Wilson, 0 of 8
+    # tiles of their own: the variance is that of a difference of paired shares, to the bootstrap's error
+    y = np.repeat([0, 1], 200)
+    after = np.where(np.arange(400) % 5 == 0, 1 - y, y)
+    low, high = paired_interval(y, y, after, np.arange(400), 2, 4000)
+    assert high - low == pytest.approx(2 * 1.966 * np.sqrt(0.2 * 0.8 / 400), rel=0.05)
 
 
 @pytest.mark.parametrize("effect", [0.0, 1.2])

@@ -106,7 +106,10 @@ def test_the_change_is_that_of_the_same_draws(folder):
     noise = table.copy()
     noise.X = np.random.default_rng(0).normal(size=table.shape).astype(np.float32)
     worse = run(compare_job(table, noise))
-    assert worse.probe.change_interval[1] < -0.2
+    # two slides a scanner: from 1.00 to guessing, and no more is known than that it fell
+    assert worse.probe.change < -0.4
+    assert worse.probe.change_interval[1] < 0
+    assert worse.probe.change_interval[0] < -0.7
     assert not worse.still_there
     with pytest.raises(StudyError, match="the same tiles"):
         run(compare_job(table, table[::-1].copy()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ __all__ = [
     "balance_weights",
     "balanced_accuracy",
     "bootstrap_interval",
+    "paired_interval",
     "permute_labels",
     "recalls",
     "wilson_interval",
@@ -78,31 +81,109 @@ def bootstrap_interval(
     >>> bootstrap_interval(y, predicted, unit, 2).round(2).tolist()
     [0.64, 0.93]
     """
+    drawn = _draws(y, (predicted,), unit, n_classes, n_bootstrap, seed)
+    value = balanced_accuracy(y, predicted, n_classes)
+    variance = float(drawn.values[0].var()) if n_bootstrap else 0.0
+    variance *= drawn.inflation(folds)
+    return wilson_interval(value, variance, drawn.free, drawn.units, most=float(len(y)))
+
+
+def paired_interval(
+    y: NDArray[np.intp],
+    before: NDArray[np.intp],
+    after: NDArray[np.intp],
+    unit: NDArray[np.intp],
+    n_classes: int,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    folds: int | None = None,
+) -> NDArray[np.float64]:
+    """95 % interval (2,) of the change in balanced accuracy from one prediction to another of the same tiles.
+
+    As :func:`bootstrap_interval`, with both predictions taken on the same draws, so that what they share
+    cancels; Wilson's on the scale from -1 to 1, and at least as wide as if every tile were a unit. Where
+    nothing changed in any unit, as much may change as a share that was never seen in so many units.
+
+    Parameters
+    ----------
+    y, before, after : int (n,)
+        True and predicted classes, 0 .. n_classes - 1.
+    unit : int (n,)
+        What was held out together.
+    n_classes, n_bootstrap, seed, folds
+        As there.
+
+    Examples
+    --------
+    >>> y, unit = np.repeat([0, 1], 20), np.arange(40) // 5
+    >>> after = np.where(np.arange(40) % 5 < 1 + np.arange(40) // 5 % 2, 1 - y, y)
+    >>> paired_interval(y, y, after, unit, 2).round(2).tolist()
+    [-0.43, -0.15]
+    """
+    drawn = _draws(y, (before, after), unit, n_classes, n_bootstrap, seed)
+    change = balanced_accuracy(y, after, n_classes) - balanced_accuracy(y, before, n_classes)
+    variance = float((drawn.values[1] - drawn.values[0]).var()) if n_bootstrap else 0.0
+    variance = max(variance * drawn.inflation(folds), _independent(y, before, after, n_classes))
+    if variance < 1e-24 or drawn.free < 1:
+        unseen = 1.0 - float(wilson_interval(1.0, 0.0, drawn.free, drawn.units)[0])
+        return np.array([max(-1.0, change - unseen), min(1.0, change + unseen)])
+    share = wilson_interval((change + 1) / 2, variance / 4, drawn.free, drawn.units)
+    return np.asarray(2 * share - 1)
+
+
+def _independent(
+    y: NDArray[np.intp], before: NDArray[np.intp], after: NDArray[np.intp], n_classes: int
+) -> float:
+    """Variance that the change would have if every tile were a unit."""
+    change = (after == y).astype(float) - (before == y)
+    spread = [change[y == k].var() / (y == k).sum() for k in range(n_classes) if (y == k).any()]
+    return float(np.sum(spread)) / len(spread) ** 2
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Balanced accuracies (predictions, draws) on draws of whole units, and how many units there are."""
+
+    values: NDArray[np.float64]
+    units: int
+    free: int
+
+    def inflation(self, folds: int | None) -> float:
+        """What the variance of the draws has to be multiplied with."""
+        return self.units / max(self.free, 1) * (1.0 if folds is None else folds / (folds - 1))
+
+
+def _draws(
+    y: NDArray[np.intp],
+    predictions: tuple[NDArray[np.intp], ...],
+    unit: NDArray[np.intp],
+    n_classes: int,
+    n_bootstrap: int,
+    seed: int,
+) -> _Draws:
+    """Draw units with replacement, those that hold the same classes among each other; the same for all."""
     _, unit = np.unique(unit, return_inverse=True)
     n_units = int(unit.max()) + 1
     total = np.zeros((n_units, n_classes))
-    right = np.zeros((n_units, n_classes))
     np.add.at(total, (unit, y), 1.0)
-    hit = y == predicted
-    np.add.at(right, (unit[hit], y[hit]), 1.0)
+    right = np.zeros((len(predictions), n_units, n_classes))
+    for counts, predicted in zip(right, predictions, strict=True):
+        hit = y == predicted
+        np.add.at(counts, (unit[hit], y[hit]), 1.0)
     _, stratum = np.unique(total > 0, axis=0, return_inverse=True)
     stratum = stratum.ravel()
     rng = np.random.default_rng(seed)
     draws_total = np.zeros((n_bootstrap, n_classes))
-    draws_right = np.zeros((n_bootstrap, n_classes))
+    draws_right = np.zeros((len(predictions), n_bootstrap, n_classes))
     for s in range(int(stratum.max()) + 1):
         members = np.flatnonzero(stratum == s)
         times = rng.multinomial(len(members), np.full(len(members), 1.0 / len(members)), size=n_bootstrap)
         draws_total += times @ total[members]
-        draws_right += times @ right[members]
+        draws_right += times @ right[:, members]
     present = total.sum(axis=0) > 0
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.nanmean((draws_right / draws_total)[:, present], axis=1)
-    value = balanced_accuracy(y, predicted, n_classes)
-    free = n_units - (int(stratum.max()) + 1)
-    variance = float(values.var()) if n_bootstrap else 0.0
-    variance *= n_units / max(free, 1) * (1.0 if folds is None else folds / (folds - 1))
-    return wilson_interval(value, variance, free, n_units, most=float(len(y)))
+        values = np.nanmean((draws_right / draws_total)[:, :, present], axis=2)
+    return _Draws(np.asarray(values), n_units, n_units - (int(stratum.max()) + 1))
 
 
 def wilson_interval(

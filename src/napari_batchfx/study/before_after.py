@@ -187,8 +187,9 @@ def compare_job(
 
     Notes
     -----
-    The interval of the change draws the units that the probe holds out together (patients, slides, pieces of
-    slides), each batch's among each other, and takes both sides on the same draw: what both share cancels.
+    The interval of the change is the probe's own (:func:`napari_batchfx.probe.statistics.paired_interval`):
+    the units that are held out together (patients, slides, pieces of slides) are drawn, each batch's among
+    each other, both sides on the same draw, so that what both share cancels; few units widen it.
 
     Examples
     --------
@@ -286,32 +287,20 @@ def _change(
     """95 % of the change of balanced accuracy, over draws of the units that were held out together."""
     from napari_batchfx.probe.design import read_design
     from napari_batchfx.probe.site_probe import MIN_TILES
+    from napari_batchfx.probe.statistics import paired_interval
 
     if n_bootstrap <= 0:
         return None
-    design = read_design(table, first.batch, group, int(first.settings["n_splits"]), seed, MIN_TILES)
-    rows, y, b = design.rows, np.asarray(design.y), len(design.batches)
-    _, unit = np.unique(design.grouping.unit, return_inverse=True)
-    n = int(unit.max()) + 1
-    totals = np.zeros((n, b))
-    np.add.at(totals, (unit, y), 1.0)
-    right = []
-    for result in (first, second):
-        hits = np.zeros((n, b))
-        np.add.at(hits, (unit, y), (result.proba[rows].argmax(axis=1) == y).astype(float))
-        right.append(hits)
-    # units that hold the same batches are drawn among each other, so that no draw lacks a batch
-    _, kind = np.unique(totals > 0, axis=0, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    pools = [np.flatnonzero(kind.ravel() == one) for one in np.unique(kind)]
-    changes = np.empty(n_bootstrap)
-    for i in range(n_bootstrap):
-        drawn = np.concatenate([rng.choice(pool, len(pool)) for pool in pools])
-        count = totals[drawn].sum(axis=0)
-        values = [float((hits[drawn].sum(axis=0) / count).mean()) for hits in right]
-        changes[i] = values[1] - values[0]
-    low, high = np.percentile(changes, [2.5, 97.5])
-    return float(low), float(high)
+    if np.array_equal(first.proba, second.proba, equal_nan=True):
+        return 0.0, 0.0  # the same probabilities of every tile: not a change that happened to be none
+    k = int(first.settings["n_splits"])
+    design = read_design(table, first.batch, group, k, seed, MIN_TILES)
+    before, after = (np.asarray(one.proba[design.rows].argmax(axis=1)) for one in (first, second))
+    found = paired_interval(
+        np.asarray(design.y), before, after, design.grouping.unit, len(design.batches), n_bootstrap, seed,
+        design.grouping.n_splits,
+    )  # fmt: skip
+    return float(found[0]), float(found[1])
 
 
 def _measure(name: str, first: MetricResult, second: MetricResult) -> Measure:
