@@ -1,11 +1,12 @@
 """Does the probe keep its word? p under no effect, coverage of the intervals, slides that differ and sites that don't.
 
-    python benchmarks/probe/properties.py [p] [coverage] [paired] [slides] [metrics] [--runs 200] [--draws 300]
+    python benchmarks/probe/properties.py [p] [coverage] [logistic] [paired] [slides] [metrics] [--runs 200] [--draws 300]
 
 p: tables whose slides differ and whose sites don't; the rank of the true labels among 19 relabellings, ties broken at
 random, is compared with the uniform (Kolmogorov-Smirnov), and the reported p, which counts ties against the site, with
 its nominal share. coverage: draws of patients from fixed sites; the share of 95 % intervals that hold the mean of all
-draws. paired: the same for the change between two sets of features of the same tiles. slides: the same tables held out by slide and by tile. metrics: coverage of the robustness index and of CRoMa.
+draws. logistic: the same for the
+whole probe, 100 draws at most. paired: the same for the change between two sets of features of the same tiles. slides: the same tables held out by slide and by tile. metrics: coverage of the robustness index and of CRoMa.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from napari_batchfx.probe.probes import fit_centroids  # noqa: E402
 from napari_batchfx.probe.statistics import balanced_accuracy, bootstrap_interval, paired_interval  # noqa: E402
 
 
-def uniform_p(runs: int) -> None:
+def uniform_p(runs: int, probes: list[str]) -> None:
     designs = {
         "5 patients a site": {"slides": 10, "tiles": 6},
         "10 patients a site": {"slides": 20, "tiles": 6},
         "3 sites, 4 patients each": {"slides": 12, "tiles": 6, "sites": 3},
         "one slide a site": {"one_slide_a_site": True, "tiles": 100},
     }
-    for probe in ("centroid", "logistic"):
+    for probe in probes:
         for name, how in designs.items():
             rng = np.random.default_rng(0)
             ranks, reported = [], []
@@ -117,9 +118,13 @@ def coverage(draws: int) -> None:
         name = f"{patients} patients a site, effect {effect}" + (f", {how}" if how else "")
         print(f"interval, centroid, {name}: {held(values, intervals)}", flush=True)
     print(f"all {len(cases)} cases: {np.mean(shares):.3f}, least {min(shares):.3f}", flush=True)
+
+
+def coverage_of_the_probe(draws: int) -> None:
+    """The whole site probe: logistic regression, its penalty chosen inside."""
     for patients in (4, 10):
         values, intervals = [], []
-        for seed in range(min(draws, 100)):
+        for seed in range(draws):
             table = make_batches(
                 shift=0.0, slide_sd=0.5, slides=2 * patients, tiles=10, dim=4, class_signal=0, seed=seed
             )
@@ -207,13 +212,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", default=["p", "coverage", "paired", "slides", "metrics"])
+    parser.add_argument(
+        "what", nargs="*", default=["p", "coverage", "logistic", "paired", "slides", "metrics"]
+    )
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--probes", nargs="+", default=["centroid", "logistic"], help="of the part p")
     options = parser.parse_args()
     parts = {
-        "p": lambda: uniform_p(options.runs),
+        "p": lambda: uniform_p(options.runs, options.probes),
         "coverage": lambda: coverage(options.draws),
+        "logistic": lambda: coverage_of_the_probe(min(options.draws, 100)),
         "paired": lambda: paired(options.draws),
         "slides": lambda: slides_that_differ(min(options.draws, 40)),
         "metrics": lambda: of_metrics(options.draws),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 from tests.study.conftest import controls
+from tests.study.test_history import afresh, results
 from tests.viewer.probe_study import make
 from typer.testing import CliRunner
 
@@ -20,6 +22,7 @@ from napari_batchfx.probe import projection
 from napari_batchfx.probe.projection import has_umap
 from napari_batchfx.study import Study
 from napari_batchfx.study.carried import carried_job
+from napari_batchfx.study.findings import AfterOutcome, ComponentsOutcome, RobustnessOutcome
 from napari_batchfx.study.gallery import choose_tiles, gallery_job
 from napari_batchfx.study.probe_after import after_maps, choices_after, probe_after_job
 from napari_batchfx.study.probe_table import probe_table_job
@@ -37,6 +40,17 @@ def study(probed, tmp_path):
     shutil.copytree(probed, tmp_path / "copy")
     with Study.open(tmp_path / "copy" / "s.batchfx") as study:
         yield study
+
+
+@pytest.fixture(scope="module")
+def looked_into(tmp_path_factory):
+    """A small study that was looked into in every way; its folder."""
+    with Study.open(make(tmp_path_factory.mktemp("looked"), rows=3) / "s.batchfx") as study:
+        run(study.components_job())
+        run(study.robustness_job())
+        run(study.probe_after_job("reinhard"))
+        study.save()
+        return study.folder
 
 
 def test_the_table_behind_a_probe_is_the_one_it_was_computed_on(study):
@@ -208,3 +222,86 @@ def test_the_commands_give_the_same(study, tmp_path):
     found = json.loads(done.stdout)
     assert found["after"] == "reinhard"
     assert found["class_retention"]["before"] is not None
+
+
+def test_what_is_found_is_kept_repeated_and_reported(study, tmp_path):
+    """Components, metrics, before and after: steps with numbers that come again, in results and in the report."""
+    study.annotations += [controls(entry.name) for entry in study.slides]
+    run(study.components_job())
+    run(study.robustness_job(study.results.probe))
+    run(study.probe_after_job("reinhard"))
+    run(study.probe_after_job("standardize"))
+    study.save()
+    kinds = ["encode", "probe", "components", "robustness", "probe-after", "probe-after"]
+    assert [step.kind for step in study.steps] == kinds
+    assert study.steps[4].options == {"after": "reinhard"}
+    assert study.steps[4].found.startswith("reinhard: The scanner is recognised in")
+    assert "tells A / B apart best" in study.steps[2].found
+    names = set(results(study.folder))
+    assert {"components.json", "robustness.json", "probe-after.json"} < names
+    assert len(names) == 5  # the probe, and Reinhard beside the one compared last
+
+    # shown again when it is opened: equal to what was found, JSON and all
+    with Study.open(study.folder) as again:
+        assert again.problems == []
+        probe, own = again.results.probe, study.results.probe
+        for kind in (ComponentsOutcome, RobustnessOutcome, AfterOutcome):
+            there, here = again.results.about(probe, kind), study.results.about(own, kind)
+            assert there.to_dict() == here.to_dict()
+            assert there.sentence == here.sentence
+            assert again.still_holds(there)
+        old = again.results.about(probe, AfterOutcome, after="reinhard")
+        now = study.results.about(own, AfterOutcome, after="reinhard")
+        np.testing.assert_array_equal(old.found.difference, now.found.difference)
+        assert again.results.about(probe, AfterOutcome, after="macenko") is None
+        again.annotations = again.annotations[1:]  # classes are others now
+        assert not again.still_holds(there)
+
+    # the report holds what was found, and computes nothing anew
+    page = study.report(tmp_path / "report.html").read_text("utf-8")
+    found = study.results.about(own, ComponentsOutcome).result
+    assert f"{found.tiles:,} tiles" in page
+    assert f">{found.first[-1]['components']}</th>" in page
+    index = study.results.about(own, RobustnessOutcome).metrics["robustness_index"]
+    assert 'id="robustness"' in page
+    assert f"{index.value:.2f}" in page
+    assert 'id="before-after"' in page
+    assert "Reinhard" in page
+
+    # a colleague with the slides alone repeats it to the bit
+    copy = afresh(study.folder, tmp_path / "again.batchfx")
+    done = CliRunner().invoke(app, ["run", str(copy)])
+    assert done.exit_code == 0, done.output
+    assert "What carries it: Component" in done.stdout
+    repeated = results(copy)
+    repeated.pop("adapt.json")  # what the settings ask for beyond it
+    assert repeated == results(study.folder)
+
+    # a probe of other tiles takes what was found about the first run with it
+    study.remove_slide(study.slides[-1])
+    study.remove_slide(study.slides[-1])
+    study.settings.probe.batch = "slide"
+    run(study.probe_job())
+    assert len(study.results.findings) == 4  # another question
+    study.settings.probe.batch = "scanner"
+    study.update_slide(study.slides[0].name, scanner="C")
+    run(study.probe_job())
+    assert study.results.findings == []
+
+
+@pytest.mark.parametrize("number", [3, 4, 5])
+def test_a_finding_s_step_runs_by_itself(looked_into, tmp_path, number):
+    """As Python and as a command, where nothing is encoded or probed yet: the same numbers."""
+    whole = results(looked_into)
+    by_python, by_command = (
+        afresh(looked_into, tmp_path / f"{how}.batchfx") for how in ("python", "command")
+    )
+    with Study.open(looked_into) as study:
+        step = study.steps[number - 1]
+        python, command = step.as_python(by_python), step.as_command(by_command)
+    exec(compile(python, "step", "exec"), {})
+    words = shlex.split(command)
+    assert CliRunner().invoke(app, words[1:]).exit_code == 0
+    assert results(by_python) == results(by_command)
+    assert results(by_python).items() <= whole.items()
+    assert f"{step.kind}.json" in results(by_python)

@@ -10,6 +10,8 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
 from tests.viewer.probe_study import make, opened
 
+from napari_batchfx.study import Study
+from napari_batchfx.study.findings import RobustnessOutcome
 from napari_batchfx.viewer import seam
 
 LEFT, NONE = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
@@ -251,3 +253,27 @@ def test_components_robustness_and_before_after(dock, viewer, wait, qtbot):
     wait(lambda: not page.job.is_running)
     assert dock.card.kind == "error"
     assert "control" in dock.card.text
+
+    # steps, the last of which is copied; opened again everything is there without computing
+    kinds = [step.kind for step in session.study.steps]
+    assert kinds == ["encode", "probe", "components", "robustness", "probe-after"]
+    assert dock.copy_row.step().kind == "probe-after"
+    session.study.save()
+    again = Study.open(session.study.folder)
+    kept = again.results.probe
+    page._on_choice(0)  # not compared with this method yet
+    assert page.found is None
+    session.replace_study(again)
+    for name in ("Components", "Robustness", "Before/after"):
+        page = turn(dock, name, wait)
+        assert page.found
+        assert page.text.isVisible()
+        assert "changed since" not in page.text.text()
+    assert page.after.currentData() == "reinhard"
+    click(page.buttons["difference"])
+    layer = session.layer(again.slides[0], "probe")
+    np.testing.assert_allclose(layer.data[cells[:, 0], cells[:, 1]], found.difference[rows], atol=1e-6)
+    again.annotations = again.annotations[1:]
+    page = dock.pages.page("Robustness")
+    page._show(again.results.about(kept, RobustnessOutcome))
+    assert "changed since" in page.text.text()

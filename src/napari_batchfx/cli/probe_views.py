@@ -33,12 +33,17 @@ def probe_after(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Run a study's probe again, same folds and tiles, on normalised or corrected features, and compare."""
+    """Run a study's probe again, same folds and tiles, on normalised or corrected features, and compare.
+
+    What is found is kept in the study; the other findings about a probe are made with `run STUDY --do
+    components` and `--do robustness`.
+    """
     from napari_batchfx.study import Study
-    from napari_batchfx.study.probe_after import probe_after_job
+    from napari_batchfx.study.autosave import autosaving
+    from napari_batchfx.study.scatter import last_probe
 
     with Study.open(study) as work:
-        found = drive(probe_after_job(work, method))
+        found = drive(autosaving(work, work.probe_after_job(method, last_probe(work)))).found
     if as_json:
         print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
         return

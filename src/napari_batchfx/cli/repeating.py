@@ -197,6 +197,8 @@ def _facts(done: RunOutcome, seconds: float, problems: Sequence[str]) -> dict[st
 
 
 def _print(console: Console, work: Study, done: RunOutcome, seconds: float) -> None:
+    from napari_batchfx.study.step import step_kind
+
     console.print(encode_summary(done.encode, seconds), markup=False)
     for said in done.encode.damage_said():
         console.print(said, markup=False)
@@ -209,7 +211,9 @@ def _print(console: Console, work: Study, done: RunOutcome, seconds: float) -> N
             console.print(f"controls: {outcome.numbers['diagnostics']['verdict']}", markup=False)
             _mind(console, outcome.warnings)
         elif step.kind != "encode":
-            console.print(f"{step.title}: {step.found or 'done'}", markup=False)
+            kind = step_kind(step.kind)
+            said = "" if kind is None else kind.said(outcome)
+            console.print(f"{step.title}: {said or 'done'}", markup=False)
     for what in done.skipped:
         console.print(f"left out: {what}", markup=False)
     encoder = work.loaded_encoder()

@@ -206,7 +206,7 @@ class SiteProbeResult:
         known = {f.name for f in fields(cls)} - {"fitted"}
         out = {k: v for k, v in values.items() if k in known}
         for name, kind in _ARRAYS.items():
-            out[name] = np.asarray(_with_nan(out[name]), dtype=kind)
+            out[name] = np.asarray(with_nan(out[name]), dtype=kind)
         b = len(out["batches"])
         out["proba"] = out["proba"].reshape(-1, b)
         for name in ("permutation_p", "balanced_accuracy", "p_floor", "slide_balanced_accuracy"):
@@ -229,7 +229,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _with_nan(value: Any) -> Any:
+def with_nan(value: Any) -> Any:
+    """Plain values as JSON gave them, with NaN where it had ``None``."""
     if isinstance(value, list):
-        return [_with_nan(v) for v in value]
+        return [with_nan(v) for v in value]
+    if isinstance(value, dict):
+        return {k: with_nan(v) for k, v in value.items()}
     return float("nan") if value is None else value

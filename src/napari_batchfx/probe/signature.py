@@ -13,7 +13,7 @@ from napari_batchfx import jobs
 from napari_batchfx.errors import ProbeError
 from napari_batchfx.jobs import Job, Progress, Ticker
 from napari_batchfx.probe.probes import ProbeName
-from napari_batchfx.probe.result import _plain
+from napari_batchfx.probe.result import _plain, with_nan
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -74,6 +74,12 @@ class SignatureResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes ``None``."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SignatureResult:
+        """Take back what :meth:`to_dict` gave."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: with_nan(value) for key, value in values.items() if key in known})
 
 
 def signature(

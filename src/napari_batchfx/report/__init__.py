@@ -16,13 +16,19 @@ from napari_batchfx.report.data import (
     StainRow,
 )
 from napari_batchfx.report.methods_text import methods_paragraph
-from napari_batchfx.report.sections import ComponentsSection, ControlsSection
+from napari_batchfx.report.sections import (
+    AfterSection,
+    ComponentsSection,
+    ControlsSection,
+    RobustnessSection,
+)
 from napari_batchfx.report.tables import predictions_csv, tables_csv, write_tables
 from napari_batchfx.report.write import render_report, write_report
 
 __all__ = [
     "CITATIONS",
     "AdaptationRow",
+    "AfterSection",
     "Citation",
     "ComparedRow",
     "ComponentsSection",
@@ -33,6 +39,7 @@ __all__ = [
     "ProbeLike",
     "ProbeSection",
     "ReportData",
+    "RobustnessSection",
     "SlideRow",
     "StainRow",
     "compared_rows",

@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_batchfx.report.estimates import Estimate
-from napari_batchfx.report.sections import ComponentsSection, ControlsSection
+from napari_batchfx.report.sections import (
+    AfterSection,
+    ComponentsSection,
+    ControlsSection,
+    RobustnessSection,
+)
 from napari_batchfx.tiles import TileMap
 
 __all__ = [
@@ -303,6 +308,10 @@ class ReportData:
         Of the adaptation that is shown.
     components : ComponentsSection, optional
         Of the probe that was run last.
+    robustness : RobustnessSection, optional
+        Of the same, where it was measured.
+    comparisons : sequence of AfterSection
+        The same probe on other features, where they were compared.
 
     Examples
     --------
@@ -330,3 +339,5 @@ class ReportData:
     former_names: Mapping[str, str] = field(default_factory=dict)
     controls: ControlsSection | None = None
     components: ComponentsSection | None = None
+    robustness: RobustnessSection | None = None
+    comparisons: Sequence[AfterSection] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from napari_batchfx.report.estimates import Estimate
 
-__all__ = ["ComponentsSection", "ControlsSection"]
+__all__ = ["AfterSection", "ComponentsSection", "ControlsSection", "RobustnessSection"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class ComponentsSection:
         It rests on.
     encoder, stain : str
         Whose features.
+    is_current : bool
+        Whether slides and regions are still what they were.
     """
 
     batch: str
@@ -70,3 +72,60 @@ class ComponentsSection:
     tiles: int = 0
     encoder: str = ""
     stain: str = ""
+    is_current: bool = True
+
+
+@dataclass(frozen=True)
+class RobustnessSection:
+    """Robustness metrics of the features of a probe, biology first.
+
+    Parameters
+    ----------
+    batch : str
+    rows : sequence of (str, Estimate, str, str)
+        Name, value, what the ends of its scale mean, and what it says, or why there is no value.
+    warnings : sequence of str
+        What could mislead.
+    encoder, stain : str
+        Whose features.
+    is_current : bool
+        Whether slides and regions are still what they were.
+    """
+
+    batch: str
+    rows: Sequence[tuple[str, Estimate, str, str]]
+    warnings: Sequence[str] = ()
+    encoder: str = ""
+    stain: str = ""
+    is_current: bool = True
+
+
+@dataclass(frozen=True)
+class AfterSection:
+    """A probe beside the same probe on other features of the same tiles.
+
+    Parameters
+    ----------
+    batch : str
+    after : str
+        What was done to tiles or features, in words.
+    sentence : str
+        What came out.
+    rows : sequence of (str, Estimate or None, Estimate or None, Estimate or None, float or None, str)
+        Measure, before, after, change, what guessing gets, and why there is no number.
+    warnings : sequence of str
+        What could mislead.
+    encoder, stain : str
+        Whose features, before.
+    is_current : bool
+        Whether slides, regions and control samples are still what they were.
+    """
+
+    batch: str
+    after: str
+    sentence: str
+    rows: Sequence[tuple[str, Estimate | None, Estimate | None, Estimate | None, float | None, str]]
+    warnings: Sequence[str] = ()
+    encoder: str = ""
+    stain: str = ""
+    is_current: bool = True

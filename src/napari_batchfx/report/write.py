@@ -22,6 +22,7 @@ from napari_batchfx.report.citations import citations_for
 from napari_batchfx.report.compared import compared_table
 from napari_batchfx.report.component_figure import component_figure
 from napari_batchfx.report.data import Estimate, Overlay, ProbeSection, ReportData, StainRow
+from napari_batchfx.report.findings import after_table, robustness_table
 from napari_batchfx.report.identifiers import Masker
 from napari_batchfx.report.methods_text import asked, classifiers, methods_paragraph
 from napari_batchfx.report.numbers import estimate_parts, estimate_text, number, p_text, whisker_svg
@@ -104,6 +105,9 @@ def _context(data: ReportData) -> dict[str, Any]:
         "compared": compared_table(data, masker),
         "controls": _controls(data, masker),
         "components": _components(data, masker),
+        "stale": STALE,
+        "robustness": robustness_table(data.robustness, masker),
+        "comparisons": [after_table(one, masker) for one in data.comparisons],
         "classifiers": classifiers(data),
         "paragraph": text(methods_paragraph(data)),
         "problems": [text(problem) for problem in data.problems],
@@ -150,6 +154,7 @@ def _components(data: ReportData, masker: Masker) -> dict[str, Any] | None:
         "chance": number(found.chance),
         "has_level": any(np.isfinite(value) for value in found.level),
         "first": [(n, *estimate_parts(score)) for n, score in found.first],
+        "is_current": found.is_current,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,20 @@ class Measure:
             "reason": self.reason,
         }
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Take back what :meth:`to_dict` gave."""
+        return cls(
+            values["name"],
+            _number_of(values["before"]),
+            _number_of(values["after"]),
+            _taken(values["interval_before"]),
+            _taken(values["interval_after"]),
+            _taken(values["change_interval"]),
+            values["chance"],
+            values["reason"],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class BeforeAfter:
@@ -144,6 +158,27 @@ class BeforeAfter:
             "class_retention": self.retention.to_dict(),
             "warnings": list(self.warnings),
         }
+
+    def to_kept(self) -> dict[str, Any]:
+        """:meth:`to_dict` with both probes, every tile of them: what :meth:`from_kept` takes back."""
+        probes = {"probe_before": self.probe_before.to_dict(), "probe_after": self.probe_after.to_dict()}
+        return self.to_dict() | probes
+
+    @classmethod
+    def from_kept(cls, values: dict[str, Any]) -> Self:
+        """Back from :meth:`to_kept`."""
+        from napari_batchfx.probe import SiteProbeResult
+
+        return cls(
+            Measure.from_dict(values["probe"]),
+            Measure.from_dict(values["robustness_index"]),
+            Measure.from_dict(values["class_retention"]),
+            values["batch"],
+            int(values["tiles"]),
+            SiteProbeResult.from_dict(values["probe_before"]),
+            SiteProbeResult.from_dict(values["probe_after"]),
+            tuple(values["warnings"]),
+        )
 
 
 def compare_job(
@@ -326,6 +361,14 @@ def _interval(ci: NDArray[np.float64]) -> Interval | None:
 
 def _number(value: float, interval: Interval | None) -> str:
     return f"{value:.2f}" + ("" if interval is None else f" ({interval[0]:.2f}-{interval[1]:.2f})")
+
+
+def _number_of(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _taken(pair: list[float | None] | None) -> Interval | None:
+    return None if pair is None else (_number_of(pair[0]), _number_of(pair[1]))
 
 
 def _plain(value: float) -> float | None:

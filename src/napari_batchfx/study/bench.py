@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from napari_batchfx.study import files
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.instruments import Instruments
+from napari_batchfx.study.probe_bench import ProbeBench
 from napari_batchfx.study.results import Results
 from napari_batchfx.study.selection import Selection
 from napari_batchfx.study.settings import EncodeSettings, Settings
 from napari_batchfx.study.shelf import KEPT_OPEN
-from napari_batchfx.study.stain_bench import StainBench
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_batchfx.study.cluster import Cluster
     from napari_batchfx.study.encoding import EncodeOutcome
     from napari_batchfx.study.exporting import ExportOutcome
+    from napari_batchfx.study.findings import Finding
     from napari_batchfx.study.repeat import RunOutcome
     from napari_batchfx.study.results import ProbeOutcome
     from napari_batchfx.study.sheet import SheetOutcome
@@ -40,7 +41,7 @@ __all__ = ["Bench"]
 T = TypeVar("T")
 
 
-class Bench(StainBench):
+class Bench(ProbeBench):
     """The slides of a study and the work on them; results and features go into ``folder``."""
 
     def __init__(self, name: str, slides: list[SlideEntry], settings: Settings, folder: Path) -> None:
@@ -239,17 +240,20 @@ class Bench(StainBench):
         """From now on load encoders with one CPU core less than there are: a window is open beside it."""
         self.instruments.threads = "leave-one"
 
-    def still_holds(self, outcome: ProbeOutcome | AdaptOutcome) -> bool:
-        """Whether slides, and for an adaptation regions, are still what they were when a result was computed.
+    def still_holds(self, outcome: ProbeOutcome | AdaptOutcome | Finding) -> bool:
+        """Whether slides, and for all but a probe regions, are still what they were for a result.
 
         Settings don't count: a result carries its own (see :meth:`is_current` for those too).
         """
-        from napari_batchfx.study.adapted import AdaptOutcome
+        from napari_batchfx.study.findings import Finding
+        from napari_batchfx.study.results import ProbeOutcome
         from napari_batchfx.study.tables import material_digest
 
+        if isinstance(outcome, Finding):
+            return bool(outcome.computed_from["drawn"] == material_digest(self))
         then = outcome.computed_from.get("material")
         if then is not None:
-            return bool(then == material_digest(self, regions=isinstance(outcome, AdaptOutcome)))
+            return bool(then == material_digest(self, regions=not isinstance(outcome, ProbeOutcome)))
         # Written before this was kept: all that can be known is whether nothing at all has changed.
         return (outcome is self.results.probe and self.is_current("probe")) or (
             outcome is self.results.adapt and self.is_current("adapt")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_batchfx.errors import StudyError
 from napari_batchfx.jobs import Job, Progress
-from napari_batchfx.study.before_after import BeforeAfter, compare_job
+from napari_batchfx.study.before_after import compare_job
 from napari_batchfx.study.encoding import encode_recipe_job
+from napari_batchfx.study.findings import ProbeAfter
 from napari_batchfx.study.probe_table import probe_table_job
 from napari_batchfx.study.recipe import Recipe
 from napari_batchfx.study.scatter import last_probe
@@ -26,46 +27,6 @@ if TYPE_CHECKING:
     from napari_batchfx.tiles import TileMap
 
 __all__ = ["ProbeAfter", "after_maps", "choices_after", "probe_after_job"]
-
-
-@dataclass(frozen=True, eq=False)
-class ProbeAfter:
-    """A probe before and after.
-
-    Parameters
-    ----------
-    comparison : BeforeAfter
-        Accuracy of the probe, robustness index and class retention on both sides; both probes with the same
-        folds on the same tiles.
-    after : str
-        Id of the stain method or correction.
-    kind : str
-        "stain" or "correction".
-    tiles : TileRows
-        One row a row of both probes.
-    encode : EncodeSettings
-        Of the tiles before.
-    warnings : tuple of str
-        What could mislead.
-    """
-
-    comparison: BeforeAfter
-    after: str
-    kind: str
-    tiles: TileRows
-    encode: EncodeSettings
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def difference(self) -> NDArray[np.float64]:
-        """Confidence after less before, a row a tile; NaN where either has none."""
-        found = self.comparison
-        return np.asarray(found.probe_after.confidence - found.probe_before.confidence)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        said = self.comparison.to_dict()
-        return {"after": self.after, "kind": self.kind, **said, "warnings": list(self.warnings)}
 
 
 def choices_after() -> dict[str, str]:

@@ -20,7 +20,7 @@ def question(computed_from: dict[str, Any]) -> tuple[str, ...]:
     Parameters
     ----------
     computed_from : dict
-        Of a :class:`ProbeOutcome` or an :class:`AdaptOutcome`.
+        Of a :class:`ProbeOutcome`, of what was found about one, or of an :class:`AdaptOutcome`.
 
     Returns
     -------
@@ -39,7 +39,9 @@ def question(computed_from: dict[str, Any]) -> tuple[str, ...]:
     if encode.get("cohort") and encode.get("normalizer"):
         texts[-1] = "all slides (average)"
     if "method" not in settings:
-        return (*texts, *(_text(settings.get(name)) for name in _PROBE))
+        more = computed_from.get("asked") or {}
+        probe = (*texts, *(_text(settings.get(name)) for name in _PROBE))
+        return (*probe, *(f"{name}: {_text(value)}" for name, value in sorted(more.items())))
     # Slides by their content where it is known: a slide that is named anew is the same slide.
     learned = computed_from.get("learned_from") or settings.get("train_on") or []
     batch, method, label = (_text(settings.get(name)) for name in _ADAPT)

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADAPT",
+    "COMPONENTS",
     "ENCODE",
     "PROBE",
+    "PROBE_AFTER",
+    "ROBUSTNESS",
     "STAIN_EFFECT",
     "adapt_step",
     "add_step",
@@ -55,6 +58,35 @@ PROBE = register_step(
         ("tissue", "stain", "encode", "probe"),
         "probe_job",
         said=lambda outcome: outcome.result.verdict,
+    )
+)
+_OF_PROBE = ("tissue", "stain", "encode", "probe")
+COMPONENTS = register_step(
+    StepKind(
+        "components",
+        "What carries it",
+        _OF_PROBE,
+        "components_job",
+        said=lambda outcome: outcome.sentence,
+    )
+)
+ROBUSTNESS = register_step(
+    StepKind(
+        "robustness",
+        "Robustness metrics",
+        _OF_PROBE,
+        "robustness_job",
+        said=lambda outcome: outcome.sentence,
+    )
+)
+PROBE_AFTER = register_step(
+    StepKind(
+        "probe-after",
+        "Probe before and after",
+        _OF_PROBE,
+        "probe_after_job",
+        said=lambda outcome: outcome.sentence,
+        counts_stain=True,
     )
 )
 ADAPT = register_step(

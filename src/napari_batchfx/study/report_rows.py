@@ -10,7 +10,6 @@ from napari_batchfx.study.questions import question
 if TYPE_CHECKING:
     from napari_batchfx.report import (
         AdaptationRow,
-        ComponentsSection,
         ControlsSection,
         Estimate,
         ProbeSection,
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.probed import ProbeOutcome
 
-__all__ = ["adaptation_rows", "components_section", "control_section", "former_names", "probe_sections"]
+__all__ = ["adaptation_rows", "control_section", "former_names", "probe_sections"]
 
 CLASSIFIERS = {
     "logistic": "logistic regression",
@@ -95,8 +94,6 @@ def _row(study: Bench, outcome: AdaptOutcome) -> AdaptationRow:
     )
 
 
-#: Of the components, in a report: how many of the first are probed, on at most so many tiles.
-_FIRST, _FEW = (1, 2, 5, 10), 3000
 #: What is told of the control samples: key, name, how to read it.
 _MEASURES = (
     ("largest_slide_share", "largest slide", "largest share of a batch's controls from one slide"),
@@ -144,49 +141,6 @@ def control_section(study: Bench) -> ControlsSection | None:
     )
 
 
-def components_section(study: Bench) -> ComponentsSection | None:
-    """Along which components the batch of the probe run last lies; None where its features are gone."""
-    from napari_batchfx.errors import BatchfxError
-    from napari_batchfx.jobs import run
-    from napari_batchfx.probe import signature
-    from napari_batchfx.report import ComponentsSection, Estimate
-    from napari_batchfx.study.probe_table import probe_table_job
-
-    outcome = study.results.probe
-    if outcome is None:
-        return None
-    settings, encode = outcome.computed_from["settings"], outcome.computed_from["encode"]
-    try:
-        table, _ = run(probe_table_job(study, outcome))
-        found = signature(
-            table,
-            settings["batch"],
-            settings["group"],
-            first=_FIRST,
-            n_splits=int(settings.get("n_splits", 5)),
-            n_bootstrap=200,
-            max_tiles=_FEW,
-            seed=int(settings.get("seed", 0)),
-        )
-    except (BatchfxError, OSError):  # the probe's own numbers stand without it
-        return None
-    first = [
-        (int(one["components"]), Estimate(one["balanced_accuracy"], (one["low"], one["high"])))
-        for one in found.first
-    ]
-    return ComponentsSection(
-        settings["batch"],
-        found.explained_variance,
-        found.auroc,
-        found.auroc_level,
-        first,
-        float(found.chance),
-        found.tiles,
-        encode["encoder"],
-        stain_name(encode),
-    )
-
-
 def _finite(value: float | None) -> Estimate | None:
     from napari_batchfx.report import Estimate
 
@@ -202,10 +156,10 @@ def _head_name(head: str) -> str:
 def _method_name(settings: dict[str, Any]) -> str:
     if settings.get("head", "linear") != "linear":
         return "none (the classifier adapts by itself)"
-    return _correction_name(settings["method"])
+    return correction_name(settings["method"])
 
 
-def _correction_name(method: str) -> str:
+def correction_name(method: str) -> str:
     """In words; a method that this version doesn't know (a study of a later one) by its id."""
     from napari_batchfx.adapt.methods import REGISTRY
 

@@ -14,9 +14,9 @@ import numpy as np
 from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.maps import adapt_maps, probe_maps
+from napari_batchfx.study.report_findings import after_sections, components_section, robustness_section
 from napari_batchfx.study.report_rows import (
     adaptation_rows,
-    components_section,
     control_section,
     former_names,
     probe_sections,
@@ -89,6 +89,8 @@ def report_data(study: Bench, *, with_identifiers: bool = False) -> Any:
         adaptations=adaptation_rows(study),
         controls=control_section(study),
         components=components_section(study),
+        robustness=robustness_section(study),
+        comparisons=after_sections(study),
         problems=_problems(study, with_identifiers) + _outdated(study),
         methods=_methods(study),
         steps=_steps(study, study.folder.name if with_identifiers else f"STUDY{files.SUFFIX}"),

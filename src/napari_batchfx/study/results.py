@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -12,6 +12,7 @@ from typing import Final, Self, TypeVar
 from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.adapted import AdaptOutcome
+from napari_batchfx.study.findings import AfterOutcome, ComponentsOutcome, Finding, RobustnessOutcome
 from napari_batchfx.study.inside import check_inside, read_json
 from napari_batchfx.study.probed import ProbeOutcome
 from napari_batchfx.study.problems import Problem
@@ -19,13 +20,16 @@ from napari_batchfx.study.questions import question, question_key
 
 __all__ = ["ProbeOutcome", "Results"]
 
-Outcome = ProbeOutcome | AdaptOutcome
-T = TypeVar("T", ProbeOutcome, AdaptOutcome)
+Outcome = ProbeOutcome | AdaptOutcome | Finding
+T = TypeVar("T", ProbeOutcome, AdaptOutcome, Finding)
+F = TypeVar("F", bound=Finding)
 
 _VERSION = 1
-_KINDS: Final[Mapping[str, type[ProbeOutcome] | type[AdaptOutcome]]] = {
+_FINDINGS: Final[tuple[type[Finding], ...]] = (ComponentsOutcome, RobustnessOutcome, AfterOutcome)
+_KINDS: Final[Mapping[str, type[ProbeOutcome] | type[AdaptOutcome] | type[Finding]]] = {
     "probe": ProbeOutcome,
     "adapt": AdaptOutcome,
+    **{one.kind: one for one in _FINDINGS},
 }
 
 
@@ -39,6 +43,9 @@ class Results:
         One for each encoding (encoder, tiles, stain variant) and batch; the one run last at the end.
     adaptations : list of AdaptOutcome
         One for each encoding, batch, choice of slides to learn from and method; the one run last at the end.
+    findings : list of Finding
+        What was found by looking into probes (components, metrics, before and after), one a question; the one
+        found last at the end.
 
     Examples
     --------
@@ -49,6 +56,7 @@ class Results:
 
     probes: list[ProbeOutcome] = field(default_factory=list)
     adaptations: list[AdaptOutcome] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     _written: dict[Path, Outcome] = field(default_factory=dict, init=False, repr=False, compare=False)
     _writing: threading.Lock = field(
         default_factory=threading.Lock, init=False, repr=False, compare=False
@@ -64,11 +72,37 @@ class Results:
         """The adaptation run last."""
         return self.adaptations[-1] if self.adaptations else None
 
+    def about(self, probe: ProbeOutcome, kind: type[F], **asked: object) -> F | None:
+        """What was found last about this run of a probe: components, metrics, or before and after.
+
+        Parameters
+        ----------
+        probe : ProbeOutcome
+        kind : type
+            Of :mod:`napari_batchfx.study.findings`.
+        **asked
+            What must have been asked, such as ``after="macenko"``.
+        """
+        found = [one for one in self.findings if isinstance(one, kind) and one.is_about(probe)]
+        found = [one for one in found if asked.items() <= one.asked.items()]
+        return found[-1] if found else None
+
     def keep(self, outcome: Outcome) -> None:
-        """Keep a result as the one run last; an earlier answer to the same question goes."""
+        """Keep a result as the one run last; an earlier answer to the same question goes.
+
+        With a probe goes what was found about its earlier run, where that was on other tiles or settings.
+        """
         # New lists: a reader in another thread goes on with the one it has.
         if isinstance(outcome, ProbeOutcome):
             self.probes = [*_others(self.probes, outcome), outcome]
+            asked = question(outcome.computed_from)
+            self.findings = [
+                one for one in self.findings if one.is_about(outcome) or question(one.probe_from) != asked
+            ]
+        elif isinstance(outcome, Finding):
+            same = [one for one in self.findings if one.kind == outcome.kind]
+            others = [one for one in self.findings if one.kind != outcome.kind]
+            self.findings = [*others, *_others(same, outcome), outcome]
         else:
             self.adaptations = [*_others(self.adaptations, outcome), outcome]
 
@@ -84,7 +118,9 @@ class Results:
     def _write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         wanted: dict[Path, tuple[str, Outcome]] = {}
-        for kind, outcomes in (("probe", self.probes), ("adapt", self.adaptations)):
+        every: list[tuple[str, Sequence[Outcome]]] = [("probe", self.probes), ("adapt", self.adaptations)]
+        every += [(one.kind, [f for f in self.findings if f.kind == one.kind]) for one in _FINDINGS]
+        for kind, outcomes in every:
             for outcome in outcomes[:-1]:
                 wanted[folder / f"{kind}-{question_key(outcome.computed_from)}.json"] = (kind, outcome)
             for outcome in outcomes[-1:]:

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.settings import AdaptSettings
 
-__all__ = ["adapt_all_job", "adapt_job", "diagnose_controls_job", "has_controls", "has_pairs", "probe_job"]
+__all__ = [
+    "adapt_all_job",
+    "adapt_job",
+    "diagnose_controls_job",
+    "has_controls",
+    "has_pairs",
+    "keep_results",
+    "probe_job",
+]
 
 
 def probe_job(study: Bench) -> Job[ProbeOutcome]:
@@ -42,7 +50,7 @@ def probe_job(study: Bench) -> Job[ProbeOutcome]:
     result = yield from site_probe_job(table, **choice.model_dump())
     outcome = ProbeOutcome(result, table_rows(table), origin)
     study.results.keep(outcome)
-    _keep(study)
+    keep_results(study)
     return outcome
 
 
@@ -91,7 +99,7 @@ def _adapt(
 def _finish(study: Bench, outcome: AdaptOutcome, settings: Settings) -> AdaptOutcome:
     study.results.keep(outcome)
     adapt_step(study, outcome, settings)
-    _keep(study)
+    keep_results(study)
     return outcome
 
 
@@ -161,7 +169,7 @@ def has_pairs(study: Bench) -> bool:
     return any(root_of(study, entry) is not None for entry in study.slides)
 
 
-def _keep(study: Bench) -> None:
+def keep_results(study: Bench) -> None:
     """Write the results; where the folder can't be written they stay in memory and the problem is told."""
     from napari_batchfx.adapt import AdaptResult
 

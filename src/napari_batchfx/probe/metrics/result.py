@@ -62,6 +62,32 @@ class MetricResult:
             out["retention"] = self.retention.to_dict()
         return {key: _plain(value) for key, value in out.items()}
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MetricResult:
+        """Take back what :meth:`to_dict` gave; there is no value a tile in it.
+
+        Examples
+        --------
+        >>> kept = MetricResult(0.5, {"n": 3}, interval=(0.4, 0.6), curve={5: 0.5})
+        >>> MetricResult.from_dict(kept.to_dict()) == kept
+        True
+        """
+        number, interval, curve = values["value"], values.get("interval"), values.get("curve")
+        retention = values.get("retention")
+        return cls(
+            _number(number),
+            dict(values.get("support") or {}),
+            [str(text) for text in values.get("warnings") or []],
+            None if interval is None else (_number(interval[0]), _number(interval[1])),
+            None,
+            None if curve is None else {int(k): _number(v) for k, v in curve.items()},
+            None if retention is None else cls.from_dict(retention),
+        )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
 
 def undefined(
     reason: str, support: dict[str, Any] | None = None, retention: MetricResult | None = None

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["CopyRow"]
 
 #: Kinds of steps that a dock does, by its title.
-KINDS = {"encode": ("encode",), "probe": ("probe",), "stain": ("stain-effect",), "adapt": ("adapt",)}
+KINDS = {
+    "encode": ("encode",),
+    "probe": ("probe", "components", "robustness", "probe-after"),
+    "stain": ("stain-effect",),
+    "adapt": ("adapt",),
+}
 
 
 class CopyRow(QWidget):
@@ -54,7 +59,8 @@ class CopyRow(QWidget):
     def step(self) -> Step | None:
         """The dock's step that was done last."""
         own = [step for step in self._dock.session.study.steps if step.kind in self._kinds]
-        return max(own, key=lambda step: step.when, default=None)
+        # of two in the same second the later one of the list
+        return max(reversed(own), key=lambda step: step.when, default=None)
 
     def refresh(self) -> None:
         """Enable the buttons where there is a step."""

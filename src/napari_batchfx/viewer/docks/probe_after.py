@@ -15,7 +15,7 @@ from napari_batchfx.viewer.probe_overlay import probe_overlay_for
 
 if TYPE_CHECKING:
     from napari_batchfx.study import ProbeOutcome
-    from napari_batchfx.study.probe_after import ProbeAfter
+    from napari_batchfx.study.findings import AfterOutcome, ProbeAfter
     from napari_batchfx.viewer.docks.common import Dock
 
 __all__ = ["AfterPage", "after_text"]
@@ -65,33 +65,55 @@ class AfterPage(ProbePage):
         )
         self.job = dock.make_job(self.row, self._on_done, lambda: self.row.set_running(self.job.is_running))
         self.row.run.connect(self.start)
+        self.after.activated.connect(self._on_choice)
         self._show(None)
 
     def show_outcome(self, outcome: ProbeOutcome) -> None:
-        """Another probe: it was not compared yet."""
+        """Another probe: what it was compared with last, if anything."""
+        from napari_batchfx.study.findings import AfterOutcome
         from napari_batchfx.study.probe_after import choices_after
 
         fill(self.after, [(f"with {label}", name) for name, label in choices_after().items()])
         if outcome is not self.outcome:
             self.outcome = outcome
             self.job.cancel()
-            self._show(None)
+            kept = self.session.study.results.about(outcome, AfterOutcome)
+            if kept is not None:
+                self.after.setCurrentIndex(max(0, self.after.findData(kept.found.after)))
+            self._take(kept)
 
     def start(self) -> None:
         """Compare."""
-        from napari_batchfx.study.probe_after import probe_after_job
-
         if self.outcome is not None:
-            job = probe_after_job(self.session.study, self.after.currentData(), self.outcome)
+            job = self.session.study.probe_after_job(self.after.currentData(), self.outcome)
             self.job.start(job, "Before and after")
             self.row.set_running(True)
 
-    def _on_done(self, found: ProbeAfter) -> None:
+    def _on_choice(self, _index: int) -> None:
+        """Another method: what was found with it before, if anything."""
+        from napari_batchfx.study.findings import AfterOutcome
+
+        if self.outcome is not None and not self.job.is_running:
+            results = self.session.study.results
+            self._take(results.about(self.outcome, AfterOutcome, after=self.after.currentData()))
+
+    def _on_done(self, outcome: AfterOutcome) -> None:
+        self._take(outcome)
+        self._look("difference")
+        self.session.results_changed.emit()
+
+    def _take(self, outcome: AfterOutcome | None) -> None:
+        """Show a finding, and have its maps ready; what is on the slides stays until another view is chosen."""
         from napari_batchfx.study.probe_after import after_maps
 
-        self._show(found)
-        self.overlay.others = after_maps(self.session.study, found)
-        self._look("difference")
+        self._show(None if outcome is None else outcome.found)
+        if outcome is None:
+            self.overlay.others = {}
+            if self.overlay.what in ("after", "difference"):  # of another comparison
+                self._look("confidence")
+            return
+        self.text.setText(self.stale(outcome) + self.text.text())
+        self.overlay.others = after_maps(self.session.study, outcome.found)
 
     def _look(self, what: str) -> None:
         self.buttons[what].setChecked(True)

@@ -15,6 +15,7 @@ from napari_batchfx.viewer.plots.colours import SERIES
 if TYPE_CHECKING:
     from napari_batchfx.probe import SignatureResult
     from napari_batchfx.study import ProbeOutcome
+    from napari_batchfx.study.findings import ComponentsOutcome
     from napari_batchfx.viewer.docks.common import Dock
 
 __all__ = ["ComponentsPage", "colour_text"]
@@ -53,35 +54,36 @@ class ComponentsPage(ProbePage):
         self._show(None)
 
     def show_outcome(self, outcome: ProbeOutcome) -> None:
-        """Another probe: what carried the last one is gone."""
+        """Another probe: what was found about it before, if anything."""
+        from napari_batchfx.study.findings import ComponentsOutcome
+
         if outcome is not self.outcome:
             self.outcome = outcome
             self.job.cancel()
-            self._show(None)
+            self._show(self.session.study.results.about(outcome, ComponentsOutcome))
 
     def start(self) -> None:
         """Find it."""
-        from napari_batchfx.study.carried import carried_job
-
         if self.outcome is not None:
-            self.job.start(carried_job(self.session.study, self.outcome), "What carries it")
+            self.job.start(self.session.study.components_job(self.outcome), "What carries it")
             self.row.set_running(True)
 
-    def _on_done(self, found: SignatureResult) -> None:
-        self._show(found)
+    def _on_done(self, outcome: ComponentsOutcome) -> None:
+        self._show(outcome)
+        self.session.results_changed.emit()
 
-    def _show(self, found: SignatureResult | None) -> None:
-        self.found = found
+    def _show(self, outcome: ComponentsOutcome | None) -> None:
+        self.found = found = None if outcome is None else outcome.result
         for part in self.parts:
             part.setVisible(found is not None)
         for plot in (self.single, self.variance, self.first):
             plot.show_result(found)
-        if found is None:
+        if outcome is None or found is None:
             return
         width = self.single.axes["left"], self.variance.axes["left"], self.first.axes["left"]
         for axis in width:
             axis.setWidth(self.single.fontMetrics().horizontalAdvance("00.00") + 22)
-        self.text.setText(_best(found))
+        self.text.setText(self.stale(outcome) + _best(found))
         self.legend.setText(
             "  ".join(
                 f"<span style='color:{SERIES[k % len(SERIES)]}'>&#9632;</span> {html.escape(pair)}"

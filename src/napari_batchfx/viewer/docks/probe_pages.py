@@ -11,6 +11,7 @@ from superqt import QFlowLayout
 
 if TYPE_CHECKING:
     from napari_batchfx.study import ProbeOutcome
+    from napari_batchfx.study.findings import Finding
     from napari_batchfx.viewer.docks.common import Dock
 
 __all__ = ["Pages", "ProbePage"]
@@ -35,6 +36,12 @@ class ProbePage(QWidget):
 
     def show_outcome(self, outcome: ProbeOutcome) -> None:
         """Show a result."""
+
+    def stale(self, found: Finding) -> str:
+        """What to say before a finding whose slides, classes or control samples are others now; else empty."""
+        if self.session.study.still_holds(found):
+            return ""
+        return "<b>Slides, regions or control samples have changed since; run it again.</b><br>"
 
     def set_seen(self, on: bool) -> None:
         """It is looked at from now on, or no longer."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_batchfx.probe.metrics.shown import SHOWN
 from napari_batchfx.viewer.docks.common import RunRow, hint
 from napari_batchfx.viewer.docks.probe_numbers import text_label
 from napari_batchfx.viewer.docks.probe_pages import ProbePage
@@ -15,24 +16,10 @@ from napari_batchfx.viewer.texts import accuracy
 if TYPE_CHECKING:
     from napari_batchfx.probe.metrics import MetricResult
     from napari_batchfx.study import ProbeOutcome
+    from napari_batchfx.study.findings import RobustnessOutcome
     from napari_batchfx.viewer.docks.common import Dock
 
 __all__ = ["RobustnessPage", "robustness_text"]
-
-# function: how a person calls it, what the ends of its scale mean, one sentence
-SHOWN = {
-    "robustness_index": ("Robustness index", "0 batch, 1 biology", "Of neighbours that share either class or batch, the share that shares the class."),
-    "croma": ("Margin (CRoMa)", "-1 batch, 1 biology", "How much nearer tiles of the class elsewhere are than other tiles of the batch; median."),
-    "mari": ("Weighted index (MaRI)", "0 batch, 1 biology", "The robustness index with near neighbours counting more."),
-    "ilisi": ("Mixing (iLISI)", "0 apart, 1 mixed", "How many batches a neighbourhood holds."),
-    "kbet": ("Mixing (kBET)", "0 apart, 1 mixed", "Share of neighbourhoods with the batches in the shares of the whole."),
-    "batch_asw": ("Mixing (batch ASW)", "0 apart, 1 mixed", "How little batches form clouds of their own."),
-    "pcr": ("Variance (PCR)", "0 none, 1 all of it", "Share of the variance that goes with the batch."),
-    "clisi": ("Class apart (cLISI)", "0 mixed, 1 apart", "How few classes a neighbourhood holds."),
-    "graph_connectivity": ("Class connected", "0 pieces, 1 whole", "Whether tiles of a class hang together over batches."),
-    "class_retention": ("Class by vote", "biology", "Balanced accuracy of the class by a vote of nearest neighbours elsewhere."),
-    "cramers_v": ("Class with batch (V)", "0 free, 1 tied", "How far class and batch go together in these tiles."),
-}  # fmt: skip
 
 
 class RobustnessPage(ProbePage):
@@ -55,26 +42,28 @@ class RobustnessPage(ProbePage):
         self.row.run.connect(self.start)
 
     def show_outcome(self, outcome: ProbeOutcome) -> None:
-        """Another probe: what was measured for the last one is gone."""
+        """Another probe: what was measured for it before, if anything."""
+        from napari_batchfx.study.findings import RobustnessOutcome
+
         if outcome is not self.outcome:
             self.outcome = outcome
             self.job.cancel()
-            self.found = {}
-            self.text.setText("")
-            self.text.hide()
+            self._show(self.session.study.results.about(outcome, RobustnessOutcome))
 
     def start(self) -> None:
         """Measure."""
-        from napari_batchfx.study.robustness import robustness_job
-
         if self.outcome is not None:
-            self.job.start(robustness_job(self.session.study, self.outcome), "Robustness")
+            self.job.start(self.session.study.robustness_job(self.outcome), "Robustness")
             self.row.set_running(True)
 
-    def _on_done(self, found: dict[str, MetricResult]) -> None:
-        self.found = found
-        self.text.setText(robustness_text(found))
-        self.text.show()
+    def _on_done(self, outcome: RobustnessOutcome) -> None:
+        self._show(outcome)
+        self.session.results_changed.emit()
+
+    def _show(self, outcome: RobustnessOutcome | None) -> None:
+        self.found = {} if outcome is None else outcome.metrics
+        self.text.setText("" if outcome is None else self.stale(outcome) + robustness_text(self.found))
+        self.text.setVisible(outcome is not None)
 
 
 def robustness_text(found: dict[str, MetricResult]) -> str:
