@@ -13,6 +13,7 @@ import typer
 from napari_batchfx.cli._app import command, drive, note, out
 from napari_batchfx.cli._columns import check_columns, usual_batch
 from napari_batchfx.errors import ProbeError
+from napari_batchfx.probe.devices import allow_gpu
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -61,12 +62,16 @@ def probe(
     fitted: Annotated[
         Path | None, typer.Option(help="Write the classifiers, to score further tiles (.safetensors).")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where the fits of the logistic regression run: auto, cpu, cuda, mps.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, a row a measure.")] = False,
 ) -> None:
     """Say how well a simple classifier recognises the scanner (or site) from one tile."""
     if as_json and as_csv:
         raise typer.BadParameter("choose --json or --csv")
+    allow_gpu(device)  # before anything imports scipy
     if colour is not None and not signature:
         raise typer.BadParameter("only with --signature", param_hint="--colour")
     for path in (tiles, fitted):
@@ -81,7 +86,7 @@ def probe(
     ):
         if classifier is not None:
             given["probe"] = classifier
-        result, table, asked = _probe_study(source, given, signature or tiles is not None)
+        result, table, asked = _probe_study(source, given, signature or tiles is not None, device)
     else:
         from napari_batchfx.probe import site_probe_job
 
@@ -91,7 +96,7 @@ def probe(
         if batch is None:
             given["batch"] = usual_batch(table, named, ("scanner", "site", "stain"))
         asked = given | ({} if classifier is None else {"probe": classifier})
-        result = drive(site_probe_job(table, **asked))
+        result = drive(site_probe_job(table, **asked, device=device))
     facts = probe_facts(result)
     if signature and table is not None:
         from napari_batchfx.probe import signature_job
@@ -135,7 +140,7 @@ def _colour(path: Path) -> Any:
 
 
 def _probe_study(
-    path: Path, given: dict[str, Any], want_table: bool
+    path: Path, given: dict[str, Any], want_table: bool, device: str
 ) -> tuple[SiteProbeResult, AnnData | None, dict[str, Any]]:
     """The result, which is kept with the study; its table; its settings."""
     from pydantic import ValidationError
@@ -151,7 +156,7 @@ def _probe_study(
                 raise typer.BadParameter(error.errors()[0]["msg"], param_hint=hint) from error
         asked = study.settings.probe.model_dump()
         try:
-            result = drive(study.probe_job()).result
+            result = drive(study.probe_job(device=device)).result
             return result, study.table("tissue") if want_table else None, asked
         finally:
             for problem in study.problems:

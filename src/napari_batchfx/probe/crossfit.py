@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_batchfx.jobs import Progress, Ticker
 from napari_batchfx.probe.design import Design
+from napari_batchfx.probe.devices import TorchRows
 from napari_batchfx.probe.inner import INNER_SPLITS, buffered, inner_folds, keep_batches, usable
 from napari_batchfx.probe.logistic import SoftmaxWeights, fit_softmax, fit_temperature, log_loss, softmax
 from napari_batchfx.probe.nuisance import take_out
@@ -18,6 +20,7 @@ from napari_batchfx.probe.probes import (
     LogisticFits,
     NeighbourScorer,
     ProbeName,
+    Rows,
     Scaler,
     fit_centroids,
     fit_neighbours,
@@ -105,17 +108,23 @@ def crossfit(
     seed: int = 0,
     probe: ProbeName = "logistic",
     nuisance: NDArray[np.float32] | None = None,
+    device: str | None = None,
 ) -> Generator[Progress, None, CrossFit]:
     """Score every tile with a classifier that has not seen its unit.
 
-    With ``nuisance`` (m, q), what a ridge regression on it explains of the features is taken out first; the
-    regression too is estimated on the training tiles of a fold.
+    With a torch ``device`` (see :func:`~napari_batchfx.probe.devices.fit_device`) the logistic regression is
+    standardised, fitted and scored there. With ``nuisance`` (m, q), what a ridge regression on it explains of
+    the features is taken out first, on the CPU; the regression too is estimated on the training tiles of a
+    fold.
     """
     y, b = design.y, len(design.batches)
     out = CrossFit(np.full((len(y), b), 1.0 / b))
     rng = np.random.default_rng(seed)
     unchosen = 0
     scorer: LinearScorer | NeighbourScorer
+    there = None
+    if device is not None and probe == "logistic" and nuisance is None:
+        there = TorchRows.put(design.x, device)
     for k in range(design.grouping.n_splits):
         before = ticker.done
         test = design.grouping.fold == k
@@ -123,19 +132,27 @@ def crossfit(
         train_mask = keep_batches(train_mask, ~test, y, b)
         train = np.flatnonzero(train_mask)
         weight = balance_weights(y[train], design.slide[train])
-        x, x_test = design.x[train], design.x[test]
-        if nuisance is not None:
-            x, x_test = take_out(x, nuisance[train], weight, x_test, nuisance[test])
-        if probe == "linear":
-            scorer, temperature, chosen = _paper_layer(design, train, x, weight, seed)
-        else:
+        if there is not None:
             scorer, c, temperature, chosen = yield from _chosen(
-                design, train, x, weight, probe, rng, seed, ticker
+                design, train, there[train], weight, probe, rng, seed, ticker
             )
-            if probe == "logistic":
-                out.c.append(c)
+            out.c.append(c)
+            logits = cast(LinearScorer, scorer).logits(there[test])
+        else:
+            x, x_test = design.x[train], design.x[test]
+            if nuisance is not None:
+                x, x_test = take_out(x, nuisance[train], weight, x_test, nuisance[test])
+            if probe == "linear":
+                scorer, temperature, chosen = _paper_layer(design, train, x, weight, seed)
+            else:
+                scorer, c, temperature, chosen = yield from _chosen(
+                    design, train, x, weight, probe, rng, seed, ticker
+                )
+                if probe == "logistic":
+                    out.c.append(c)
+            logits = scorer.logits(x_test)
         unchosen += not chosen
-        out.proba[test] = softmax(scorer.logits(x_test) / temperature)
+        out.proba[test] = softmax(logits / temperature)
         out.scorers.append(scorer)
         out.temperature.append(float(temperature))
         yield ticker.tick(max(0, fits_a_fold(probe) - (ticker.done - before)))
@@ -151,7 +168,7 @@ def crossfit(
 def _chosen(
     design: Design,
     train: NDArray[np.intp],
-    x: NDArray[np.float32],
+    x: Rows,
     weight: NDArray[np.float64],
     probe: ProbeName,
     rng: np.random.Generator,
@@ -195,7 +212,7 @@ def _chosen(
 
 
 def _fit(
-    x: NDArray[np.float32],
+    x: Rows,
     y: NDArray[np.intp],
     slide: NDArray[np.intp],
     weight: NDArray[np.float64],
@@ -205,19 +222,20 @@ def _fit(
     seed: int,
 ) -> LinearScorer | NeighbourScorer:
     """One classifier; the logistic regression takes features that are standardised already."""
-    if probe == "centroid":
-        return fit_centroids(x, y, weight, b)
-    if probe == "knn":
-        return fit_neighbours(x, y, slide, b, seed)
+    if not isinstance(x, TorchRows):
+        if probe == "centroid":
+            return fit_centroids(x, y, weight, b)
+        if probe == "knn":
+            return fit_neighbours(x, y, slide, b, seed)
     coef, intercept = LogisticFits(b).fit(x, y, weight, c)
-    mean = np.zeros(x.shape[1], dtype=np.float32)
+    mean = np.zeros(len(coef), dtype=np.float32)
     return LinearScorer(mean, coef.astype(np.float32), intercept.astype(np.float32))
 
 
 def _whole_temperature(
     design: Design,
     train: NDArray[np.intp],
-    x: NDArray[np.float32],
+    x: Rows,
     y: NDArray[np.intp],
     slide: NDArray[np.intp],
     weight: NDArray[np.float64],
@@ -234,11 +252,12 @@ def _whole_temperature(
     held = np.flatnonzero(inner == inner.min())
     if len(held) > MAX_INNER_ROWS:
         held = np.sort(np.random.default_rng([seed, 3]).choice(held, MAX_INNER_ROWS, replace=False))
-    return _temperature(fit.logits(x[held]), y[held], weight[held])
+    logits = cast(Any, fit).logits(x[held])
+    return _temperature(logits, y[held], weight[held])
 
 
 def _inside(
-    x: NDArray[np.float32],
+    x: Rows,
     y: NDArray[np.intp],
     slide: NDArray[np.intp],
     inner: NDArray[np.intp],
@@ -261,7 +280,12 @@ def _inside(
         logits = np.full((len(y), b), np.nan)
         for f, fold in enumerate(folds):
             test, train = inner == fold, allowed[f]
-            if probe == "centroid":
+            if isinstance(x, TorchRows):
+                coef, intercept = fits[f].fit(x[train], y[train], weight[train], c)
+                none = np.zeros(len(coef), dtype=np.float32)
+                parts = none, coef.astype(np.float32), intercept.astype(np.float32)
+                logits[test] = x[test].logits(*parts)
+            elif probe == "centroid":
                 logits[test] = fit_centroids(x[train], y[train], weight[train], b).logits(x[test])
             elif probe == "knn":
                 logits[test] = fit_neighbours(x[train], y[train], slide[train], b, seed).logits(x[test])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_batchfx.errors import ProbeError
+from napari_batchfx.probe.devices import TorchRows
 from napari_batchfx.probe.logistic import _few_threads
 from napari_batchfx.probe.statistics import balance_weights
 
@@ -19,12 +20,15 @@ __all__ = [
     "LogisticFits",
     "NeighbourScorer",
     "ProbeName",
+    "Rows",
     "Scaler",
     "check_probe",
     "fit_centroids",
     "fit_neighbours",
 ]
 
+#: Features of tiles (n, d): in numpy, or on a device.
+Rows = NDArray[np.float32] | TorchRows
 ProbeName = Literal["logistic", "centroid", "knn", "linear"]
 PROBES: tuple[ProbeName, ...] = ("logistic", "centroid", "knn", "linear")
 
@@ -56,28 +60,37 @@ class Scaler:
     scale: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, x: NDArray[np.float32], weight: NDArray[np.floating]) -> Scaler:
+    def fit(cls, x: Rows, weight: NDArray[np.floating]) -> Scaler:
         """Weighted mean and deviation of ``x`` (n, d), in blocks."""
         share = np.asarray(weight, dtype=np.float64) / float(np.sum(weight))
-        mean = np.zeros(x.shape[1])
-        for i in range(0, len(x), _ROWS):
-            mean += share[i : i + _ROWS] @ x[i : i + _ROWS].astype(np.float64)
-        variance = np.zeros(x.shape[1])
-        for i in range(0, len(x), _ROWS):
-            variance += share[i : i + _ROWS] @ (x[i : i + _ROWS] - mean) ** 2
-        sd = np.sqrt(variance)
+        mean, sd = x.moments(share) if isinstance(x, TorchRows) else _moments(x, share)
         # relative to the size of the values: float32 rounding must not pass for a signal
         constant = sd <= 1e-6 * np.maximum(np.abs(mean), 1e-12)
         scale = np.where(constant, np.inf, np.where(sd > 0, sd, 1.0))
         return cls(mean.astype(np.float32), scale.astype(np.float32))
 
-    def apply_inplace(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply_inplace(self, x: Rows) -> Rows:
         """Standardise ``x`` (n, d) where it lies."""
+        if isinstance(x, TorchRows):
+            return x.standardise(self.mean, self.scale)
         for i in range(0, len(x), _ROWS):
             block = x[i : i + _ROWS]
             block -= self.mean
             block /= self.scale
         return x
+
+
+def _moments(
+    x: NDArray[np.float32], share: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted mean and standard deviation (d,), in float64 and in blocks."""
+    mean = np.zeros(x.shape[1])
+    for i in range(0, len(x), _ROWS):
+        mean += share[i : i + _ROWS] @ x[i : i + _ROWS].astype(np.float64)
+    variance = np.zeros(x.shape[1])
+    for i in range(0, len(x), _ROWS):
+        variance += share[i : i + _ROWS] @ (x[i : i + _ROWS] - mean) ** 2
+    return mean, np.sqrt(variance)
 
 
 @dataclass(frozen=True)
@@ -88,8 +101,10 @@ class LinearScorer:
     coef: NDArray[np.float32]
     intercept: NDArray[np.float32]
 
-    def logits(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    def logits(self, x: Rows) -> NDArray[np.float64]:
         """Logits (n, b) of raw features (n, d)."""
+        if isinstance(x, TorchRows):
+            return x.logits(self.mean, self.coef, self.intercept)
         out = np.empty((len(x), len(self.intercept)))
         with _few_threads(x.size):
             for i in range(0, len(x), _ROWS):
@@ -147,11 +162,12 @@ class LogisticFits:
         self._model: Any = None
 
     def fit(
-        self, z: NDArray[np.float32], y: NDArray[np.intp], weight: NDArray[np.floating], c: float
+        self, z: Rows, y: NDArray[np.intp], weight: NDArray[np.floating], c: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Coefficients (d, b) and intercepts (b,); starts at the last fit of the same rows."""
         present = np.unique(y)
-        coef, intercept = np.zeros((z.shape[1], self._b)), np.full(self._b, _ABSENT)
+        d = z.tensor.shape[1] if isinstance(z, TorchRows) else z.shape[1]
+        coef, intercept = np.zeros((d, self._b)), np.full(self._b, _ABSENT)
         if len(present) == 1:
             intercept[present[0]] = 0.0
             return coef, intercept
@@ -163,16 +179,29 @@ class LogisticFits:
             self._model = LogisticRegression(solver="lbfgs", max_iter=300, tol=1e-4, warm_start=True)
         # of two, one w = w1 - w0 is fitted: |w0|^2 + |w1|^2 = |w|^2 / 2
         self._model.set_params(C=2 * c if two else c)
-        with warnings.catch_warnings(), _few_threads(z.size):
+        with warnings.catch_warnings(), _few_threads(len(z) * d):
             warnings.simplefilter("ignore", ConvergenceWarning)  # a probe 300 steps in predicts the same
-            self._model.fit(z, y, sample_weight=np.asarray(weight, dtype=np.float64))
+            if isinstance(z, TorchRows):
+                from sklearn import config_context
+
+                with config_context(array_api_dispatch=True):
+                    given = z.beside(np.asarray(weight, dtype=np.float64))
+                    self._model.fit(z.tensor, z.beside(y), sample_weight=given)
+            else:
+                self._model.fit(z, y, sample_weight=np.asarray(weight, dtype=np.float64))
+        found, start = _numpy(self._model.coef_), _numpy(self._model.intercept_)
         if two:
-            coef[:, present] = np.outer(self._model.coef_[0], (-0.5, 0.5))
-            intercept[present] = self._model.intercept_[0] * np.array((-0.5, 0.5))
+            coef[:, present] = np.outer(found[0], (-0.5, 0.5))
+            intercept[present] = start[0] * np.array((-0.5, 0.5))
         else:
-            coef[:, present] = self._model.coef_.T
-            intercept[present] = self._model.intercept_
+            coef[:, present] = found.T
+            intercept[present] = start
         return coef, intercept
+
+
+def _numpy(values: Any) -> NDArray[np.float64]:
+    """What scikit-learn fitted, from whatever device."""
+    return np.asarray(values if isinstance(values, np.ndarray) else values.cpu().numpy())
 
 
 def fit_centroids(

@@ -28,6 +28,7 @@ def site_probe(
     permutations: int = 19,
     n_bootstrap: int = 1000,
     probe: ProbeName = "logistic",
+    device: str = "auto",
 ) -> SiteProbeResult:
     """Train a simple classifier to tell batches apart; score every tile with one that has not seen it.
 
@@ -61,6 +62,10 @@ def site_probe(
     probe : {"logistic", "centroid", "knn", "linear"}
         Logistic regression; nearest centroid; five nearest neighbours; or the paper's linear layer (Adam,
         needs torch). Centroid and neighbours take the features as they are, the others standardise each.
+    device : str
+        Where the logistic regressions are fitted: "cpu", "cuda", "mps"; "auto" takes an Nvidia GPU where
+        there is one, the table is large and the program was started with ``SCIPY_ARRAY_API=1``
+        (:mod:`napari_batchfx.probe.devices`). The rest, permutations too, runs on the CPU.
 
     Returns
     -------
@@ -98,6 +103,7 @@ def site_probe(
             permutations=permutations,
             n_bootstrap=n_bootstrap,
             probe=probe,
+            device=device,
         )
     )
 
@@ -112,6 +118,7 @@ def site_probe_job(
     permutations: int = 19,
     n_bootstrap: int = 1000,
     probe: ProbeName = "logistic",
+    device: str = "auto",
 ) -> Job[SiteProbeResult]:
     """:func:`site_probe` as a job: yields after every fit and returns the result."""
     import numpy as np
@@ -120,6 +127,7 @@ def site_probe_job(
     from napari_batchfx.probe.caveats import build_warnings, inside_classes
     from napari_batchfx.probe.crossfit import DEFAULT_C, crossfit, fits_a_fold
     from napari_batchfx.probe.design import read_design
+    from napari_batchfx.probe.devices import fit_device
     from napari_batchfx.probe.fitted import FittedProbe
     from napari_batchfx.probe.permuting import permutation_scores
     from napari_batchfx.probe.probes import check_probe
@@ -138,7 +146,8 @@ def site_probe_job(
         unit="fits",
     )
     yield ticker.tick(0)
-    fit = yield from crossfit(design, ticker, probe=probe)
+    where = fit_device(device, design.x.size) if probe == "logistic" else None
+    fit = yield from crossfit(design, ticker, probe=probe, device=where)
 
     predicted = fit.proba.argmax(axis=1)
     confusion = np.zeros((b, b), dtype=np.int64)
@@ -198,6 +207,7 @@ def site_probe_job(
             "n_bootstrap": n_bootstrap,
             "seed": seed,
             "probe": probe,
+            **({} if where is None else {"device": where}),
         },
         probe=probe,
         slide_balanced_accuracy=even,

@@ -148,15 +148,16 @@ class Bench(ProbeBench):
         job = encode_job(self, self._asked(slides), cells)
         return self._writing(recorded_encoding(self, job, entries, cells))
 
-    def probe_job(self) -> Job[ProbeOutcome]:
+    def probe_job(self, *, device: str = "auto") -> Job[ProbeOutcome]:
         """Probe the encoded tiles (``settings.probe``); kept as ``results.probe`` and saved.
 
-        Probes of other encodings, or of another batch, stay beside it in ``results.probes``.
+        Probes of other encodings, or of another batch, stay beside it in ``results.probes``. ``device`` says
+        where it is fitted, as :func:`napari_batchfx.probe.site_probe` has it.
         """
         from napari_batchfx.study.recording import recorded
         from napari_batchfx.study.steps import probe_job
 
-        return self._writing(recorded(self, "probe", probe_job(self)))
+        return self._writing(recorded(self, "probe", probe_job(self, device)))
 
     def adapt_job(self, *, enough: Callable[[], bool] | None = None) -> Job[AdaptOutcome]:
         """Train, correct on controls, compare (``settings.adapt``); kept as ``results.adapt`` and saved.

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-def probe_job(study: Bench) -> Job[ProbeOutcome]:
+def probe_job(study: Bench, device: str = "auto") -> Job[ProbeOutcome]:
     """Probe the encoded tiles of a study (see :meth:`Study.probe_job`)."""
     from napari_batchfx.probe import site_probe_job
 
@@ -47,7 +47,7 @@ def probe_job(study: Bench) -> Job[ProbeOutcome]:
     recipe = yield from Recipe.job(study)
     table = make_study_table(recipe, "tissue", list(study.slides))
     origin = computed_from(recipe, table, choice.said(), regions=False)
-    result = yield from site_probe_job(table, **choice.model_dump())
+    result = yield from site_probe_job(table, **choice.model_dump(), device=device)
     outcome = ProbeOutcome(result, table_rows(table), origin)
     study.results.keep(outcome)
     keep_results(study)
