@@ -1,9 +1,13 @@
 """Many small slides through the command line: one process and two workers, in turns; memory as slides grow.
 
-    python benchmarks/study/many_slides.py --slides 100 --tiles 1000 --turns 3
+    python benchmarks/study/many_slides.py --slides 200 --tiles 1000 --turns 1
 
 Every run is a process of its own, on a study without features. Wall time, processor time of all its processes
 and the largest memory of any of them are the system's (``wait4``); the load is read before and after.
+
+One process already reads in one thread and computes in others, and so uses more than one core; two workers have one
+core each. On two cores the ratio of two workers to one process can't be two: it is also given against one process that
+is held to one core (Linux), which says what a worker more brings.
 """
 
 from __future__ import annotations
@@ -45,10 +49,13 @@ def make_slides(folder: Path, n: int, tiles: int) -> Path:
     return folder / "slides.csv"
 
 
-def run(words: list[str]) -> dict[str, float]:
-    """Run the command line; wall seconds, processor seconds and the largest memory of all its processes."""
+def run(words: list[str], core: int | None = None) -> dict[str, float]:
+    """Run the command line, on one core if asked; wall and processor seconds, and the largest memory of all its processes."""
+    hold = None if core is None else lambda: os.sched_setaffinity(0, {core})
     load, start = os.getloadavg()[0], time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "napari_batchfx.cli", *words], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "napari_batchfx.cli", *words], stdout=subprocess.PIPE, preexec_fn=hold
+    )
     peak = [0.0]
     cpu: dict[int, float] = {}
 
@@ -111,13 +118,19 @@ def main() -> None:
         study = study_of(folder, "all", sheet, asked.slides)
         print(f"added in {time.perf_counter() - start:.1f} s", flush=True)
         found: dict[str, list[dict[str, float]]] = {"one process": [], f"{asked.local} workers": []}
+        ways = [("one process", []), (f"{asked.local} workers", ["--local", str(asked.local)])]
+        if hasattr(os, "sched_setaffinity"):
+            found["on one core"] = []
+            ways.append(("on one core", []))
         for turn in range(asked.turns):
-            for how, more in (
-                ("one process", []),
-                (f"{asked.local} workers", ["--local", str(asked.local)]),
-            ):
+            for how, more in ways:
                 shutil.rmtree(study / "features.zarr", ignore_errors=True)
-                found[how].append(run(["embed", str(study), *options, *more]))
+                found[how].append(
+                    run(
+                        ["embed", str(study), *options, *more],
+                        min(os.sched_getaffinity(0)) if how == "on one core" else None,
+                    )
+                )
                 print(f"turn {turn + 1}, {how}: {found[how][-1]}", flush=True)
         for key in ("wall", "encoding", "cpu", "peak_mb"):
             for how, rows in found.items():
@@ -125,8 +138,10 @@ def main() -> None:
                 print(
                     f"{key:>9} {how:>12}: {statistics.median(values):8.1f} ({min(values):.1f}-{max(values):.1f})"
                 )
-        one, many = (statistics.median([row["encoding"] for row in rows]) for rows in found.values())
-        print(f"ratio of encoding times: {one / many:.2f}")
+        one, many, *held = (statistics.median([row["encoding"] for row in rows]) for rows in found.values())
+        print(f"ratio of encoding times, {asked.local} workers to one process: {one / many:.2f}")
+        if held:
+            print(f"the same to one process on one core: {held[0] / many:.2f}")
         few = study_of(folder, "few", sheet, max(20, asked.slides // 4))
         print(f"{max(20, asked.slides // 4)} slides, one process: {run(['embed', str(few), *options])}")
 

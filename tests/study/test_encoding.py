@@ -263,3 +263,86 @@ def test_a_slide_changed_while_it_is_encoded_stores_nothing_wrong(slides, tmp_pa
             expected = encoder.embed(read_tiles(grid, after.obs[["row", "col"]].to_numpy()))
             assert after.n_obs == grid.n_cells
         np.testing.assert_array_equal(after.X, expected)
+
+
+@pytest.fixture
+def one_slide(slides, tmp_path):
+    """A slide's work of 80 tiles, nothing done, and vectors for them."""
+    from napari_batchfx.encoders import EncodedBatch
+    from napari_batchfx.study.recipe import Recipe
+    from napari_batchfx.study.slide_work import SlideWork
+
+    with set_up(tmp_path / "s", {"A-1": slides["A-1"]}) as study:
+        recipe = run(Recipe.job(study))
+        entry = study.slides[0]
+        work = SlideWork(entry, recipe.place(entry), recipe.place(entry).grid.cells(0.0))
+        cells = work.take()
+        features = np.random.default_rng(0).standard_normal((len(cells), 63)).astype(np.float32)
+        batches = [EncodedBatch(cells[i : i + 8], features[i : i + 8]) for i in range(0, len(cells), 8)]
+        yield work, batches, features
+
+
+def test_batches_that_come_soon_after_one_another_are_stored_together(one_slide, monkeypatch):
+    from napari_batchfx.study import slide_work
+
+    work, batches, features = one_slide
+    calls = []
+    append = type(work.place.array).append
+    monkeypatch.setattr(
+        type(work.place.array), "append", lambda *given: calls.append(len(given[1])) or append(*given)
+    )
+    monkeypatch.setattr(slide_work, "HOLD_S", 1e9)
+    for batch in batches:
+        work.hold(batch)
+    assert (calls, work.done, work.n_encoded, work.is_done) == ([], 80, 0, False)
+    work.store()
+    assert (calls, work.done, work.n_encoded, work.is_done) == ([80], 80, 80, True)
+    cells = np.concatenate([batch.cells for batch in batches])
+    np.testing.assert_array_equal(work.place.array.read(cells), features)
+
+
+def test_what_is_held_is_stored_after_a_moment_and_for_many_tiles(one_slide, monkeypatch):
+    from napari_batchfx.study import slide_work
+
+    work, batches, _ = one_slide
+    monkeypatch.setattr(slide_work, "HOLD_S", 1e9)
+    monkeypatch.setattr(slide_work, "HOLD_TILES", 16)
+    work.hold(batches[0])
+    assert work.place.array.n == 0
+    work.hold(batches[1])
+    assert work.place.array.n == 16
+    monkeypatch.setattr(slide_work, "HOLD_S", 0.0)
+    work.hold(batches[2])
+    assert work.place.array.n == 24
+
+
+def test_a_batch_that_went_wrong_costs_none_that_is_held(one_slide, monkeypatch):
+    from napari_batchfx.errors import FeatureError
+    from napari_batchfx.study import slide_work
+
+    work, batches, _ = one_slide
+    monkeypatch.setattr(slide_work, "HOLD_S", 1e9)
+    for batch in batches[:4]:
+        work.hold(batch)
+    batches[4].features[0, 0] = np.nan
+    work.hold(batches[4])
+    with pytest.raises(FeatureError, match="not finite"):
+        work.store()
+    assert work.place.array.n == work.n_encoded == 32
+
+
+def test_a_job_that_is_stopped_keeps_what_it_had_computed(slides, tmp_path, monkeypatch):
+    from napari_batchfx.study import slide_work
+
+    monkeypatch.setattr(slide_work, "HOLD_S", 1e9)
+    with set_up(tmp_path / "s", slides) as study:
+        study.settings.encode.batch_size = 4
+        seen = 0
+        job = study.encode_job(["A-1"])
+        for progress in job:
+            seen += len(progress.partial.cells) if isinstance(progress.partial, EncodedTiles) else 0
+            if seen >= 24:
+                break
+        assert study.store().holds_any() is False
+        job.close()
+        assert study.table("tissue").n_obs == seen

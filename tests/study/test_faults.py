@@ -58,6 +58,9 @@ def start(folder, *more):
         "kept = FeatureArray.append\n"
         "def slow(*given):\n    found = kept(*given)\n    print('stored', flush=True)\n    time.sleep(0.05)\n    return found\n"
         "FeatureArray.append = slow\n"
+        # batch by batch, so that there are many moments between two writes
+        "from napari_batchfx.study import slide_work\n"
+        "slide_work.HOLD_S = 0.0\n"
         "from napari_batchfx.cli import main\n"
         "main()\n"
     )

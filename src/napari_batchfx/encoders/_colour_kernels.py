@@ -6,6 +6,7 @@ not run in two threads at once with its portable threading layer.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -28,6 +29,7 @@ LBP_TOLERANCE = 0.02
 EDGE_FLOOR = 0.02
 
 
+@functools.cache
 def tables() -> tuple[Any, Any, Any]:
     """Look-up tables: optical density and linear light of the 256 grey levels, and CIELAB's f over 0..1."""
     level = np.arange(256, dtype=np.float64)
@@ -230,6 +232,7 @@ def _patterns(image: Any, codes: Any, out: Any, at: Any) -> Any:
     return at + 10
 
 
+@functools.cache
 def pattern_codes() -> Any:
     """Class of each 8-bit ring: its number of ones if they are in one piece (0..8), else 9."""
     codes = np.empty(256, np.int64)

@@ -108,16 +108,19 @@ class ColourStatistics(Encoder):
         tiles = np.ascontiguousarray(tiles)
         out = np.zeros((len(tiles), self.dim), np.float64)
 
-        def work(i: int) -> None:
-            kernels.describe(tiles[i], density, linear, lut, unmix, codes, out[i])
+        def work(some: range) -> None:
+            for i in some:
+                kernels.describe(tiles[i], density, linear, lut, unmix, codes, out[i])
 
-        if self._threads == 1 or len(tiles) == 1:
-            for i in range(len(tiles)):
-                work(i)
+        n = len(tiles)
+        if self._threads == 1 or n == 1:
+            work(range(n))
         else:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="colour-statistics")
-            list(self._pool.map(work, range(len(tiles))))
+            # a few tiles a call: handing out each alone takes as long as a small one's numbers
+            step = max(1, -(-n // (4 * self._threads)))
+            list(self._pool.map(work, (range(at, min(n, at + step)) for at in range(0, n, step))))
         return out.astype(np.float32)
 
     def close(self) -> None:

@@ -197,7 +197,7 @@ class Found:
         total = self.total
         if total is None:
             total = round(self._tiles * max(self.n_slides, self._begun) / max(1, self._begun))
-        new = self._encoded + work.n_encoded
+        new = self._encoded + work.n_computed
         seconds = time.monotonic() - self._start
         rate = new / seconds if new and seconds > 0 else None
         return replace(step, done=self._before + step.done, total=total, rate=rate)
@@ -303,9 +303,10 @@ def _compute(work: SlideWork, recipe: Recipe, what: str) -> Job[None]:
                 finally:
                     work.claim.is_busy = False
                     work.claim.touch()
-                tiles = None if step.partial is None else work.keep(step.partial)
+                tiles = None if step.partial is None else work.hold(step.partial)
                 yield Progress(work.done, 0, what, step.unit, step.rate, tiles)
         except StopIteration:
             continue
         finally:
             job.close()
+            work.store()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ from napari_batchfx.study.recipe import Place
 if TYPE_CHECKING:
     from napari_batchfx.encoders import EncodedBatch
 
-__all__ = ["EncodedTiles", "SlideWork"]
+__all__ = ["HOLD_S", "HOLD_TILES", "EncodedTiles", "SlideWork"]
+
+#: Computed tiles wait at most so long, in seconds, or until there are so many, to be stored together.
+HOLD_S, HOLD_TILES = 0.25, 1024
 
 Cells = NDArray[np.int64]
 
@@ -83,6 +87,10 @@ class SlideWork:
         self._others: Cells = left[:0]
         self._found: Cells = left[:0]
         self._under_way = 0
+        self._held: list[EncodedBatch] = []
+        self._n_held = 0
+        self._to_give: list[Cells] = []
+        self._stored_at = time.monotonic()
 
     @property
     def is_done(self) -> bool:
@@ -92,7 +100,12 @@ class SlideWork:
     @property
     def done(self) -> int:
         """Cells that need nothing more, the stored and the damaged ones among them."""
-        return len(self.stored) + self.n_encoded + self.n_found + self.n_damaged
+        return len(self.stored) + self.n_computed + self.n_found + self.n_damaged
+
+    @property
+    def n_computed(self) -> int:
+        """Cells that were computed, stored or held."""
+        return self.n_encoded + self._n_held
 
     def take(self, n: int | None = None) -> Cells:
         """The next cells to compute, at most ``n``: none where all that are left are another job's.
@@ -142,18 +155,63 @@ class SlideWork:
         FeatureError
             If the store doesn't take them.
         """
+        tiles = self.hold(batch)
+        self.store()
+        return tiles
+
+    def hold(self, batch: EncodedBatch) -> EncodedTiles:
+        """:meth:`keep`, but stored with what comes soon after: each call writes the files of its blocks anew.
+
+        What is held is stored by the time that :data:`HOLD_S` seconds or :data:`HOLD_TILES` tiles have come
+        together; :meth:`store` has to be called at the end, however the work ends.
+        """
         from napari_batchfx.features import whole_tiles
 
-        self._under_way -= len(batch.cells)
+        self._to_give.append(batch.cells)
         try:
             self.place.grid.check_slide()
             whole = whole_tiles(self.place.grid, batch)
-            self.place.array.append(whole.cells, whole.features)
-        finally:
-            self.claim.give(batch.cells)
-        self.n_encoded += len(whole.cells)
+        except BaseException:
+            self.store()  # what came before was computed of the slide as it was
+            raise
+        self._held.append(whole)
+        self._n_held += len(whole.cells)
         self.n_damaged += len(batch.cells) - len(whole.cells)
+        if self._n_held >= HOLD_TILES or time.monotonic() - self._stored_at >= HOLD_S:
+            self.store()
         return EncodedTiles(self.entry.name, self.entry.fingerprint, whole.cells, whole.features)
+
+    def store(self) -> None:
+        """Store what is held.
+
+        Raises
+        ------
+        FeatureError
+            If the store doesn't take it.
+        """
+        held = self._held
+        try:
+            if not held:
+                return
+            cells = np.concatenate([batch.cells for batch in held])
+            features = np.concatenate([batch.features for batch in held])
+            if np.isfinite(features).all():
+                self.place.array.append(cells, features)
+                self.n_encoded += len(cells)
+            else:  # one batch that the encoder failed on must not cost those before it
+                for batch in held:
+                    self.place.array.append(batch.cells, batch.features)
+                    self.n_encoded += len(batch.cells)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._to_give:
+            cells = np.concatenate(self._to_give)
+            self.claim.give(cells)
+            self._under_way -= len(cells)
+        self._held, self._n_held, self._to_give = [], 0, []
+        self._stored_at = time.monotonic()
 
     def put_back(self, cells: Cells) -> None:
         """Cells that were taken and aren't computed after all; they come next again."""
