@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from napari_batchfx.features import (
     read_h5ad,
     write_h5ad,
 )
+from napari_batchfx.features._hdf5 import open_hdf5
 from napari_batchfx.slides import open_slide, write_pyramid
 
 RNG = np.random.default_rng(0)
@@ -410,6 +412,54 @@ def test_tables_beyond_all_measure(tmp_path):
         file["loop"] = file["/"]
         file["away"] = h5py.SoftLink("/nowhere")
     assert import_features(tmp_path / "round.h5").n_obs == 4
+
+
+@pytest.mark.parametrize("key", ["features", "coords"])
+def test_tables_that_say_more_than_they_hold(tmp_path, key):
+    """A few kilobytes that would unpack to gigabytes of nothing, just below what may be read at once."""
+    with h5py.File(tmp_path / "empty.h5", "w") as file:
+        file["features"], file["coords"] = FEATURES, CORNERS
+        del file[key]
+        file.create_dataset(key, (15 * 10**8, 2), np.float32, chunks=(1024, 2))
+    assert (tmp_path / "empty.h5").stat().st_size < 100_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        FeatureError, match=r"empty\.h5: says that it has 12\.0 GB of numbers and holds 0\.0 MB"
+    ):
+        import_features(tmp_path / "empty.h5")
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 100e6
+
+
+def test_an_h5ad_that_says_more_than_it_holds(tmp_path):
+    import anndata
+
+    path = tmp_path / "empty.h5ad"
+    anndata.AnnData(FEATURES, obs={"slide": ["a"] * len(FEATURES)}).write_h5ad(path)
+    assert read_h5ad(path).n_obs == len(FEATURES)
+    with h5py.File(path, "a") as file:
+        kept = dict(file["X"].attrs)
+        del file["X"]
+        file.create_dataset("X", (10**12, 1024), np.float32, chunks=(64, 1024))
+        file["X"].attrs.update(kept)
+    with pytest.raises(FeatureError, match=r"empty\.h5ad: says that it has 4,096,000\.0 GB of numbers"):
+        read_h5ad(path)
+    with h5py.File(path, "a") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/X")
+    with pytest.raises(FeatureError, match="other files"):
+        read_h5ad(path)
+
+
+def test_zeros_that_are_there_are_read(tmp_path):
+    """Nothing but zeros, packed a thousand times: more than is said without being there, and no attack."""
+    with h5py.File(tmp_path / "zeros.h5", "w") as file:
+        rows = 70_000
+        file.create_dataset(
+            "features", data=np.zeros((rows, 1024), np.float32), compression="gzip", chunks=(rows // 10, 1024)
+        )
+        file["coords"] = np.stack([np.arange(rows) % 300 * 256, np.arange(rows) // 300 * 256], axis=1)
+    with open_hdf5(tmp_path / "zeros.h5", 10**9) as file:
+        assert file["features"].shape == (rows, 1024)
 
 
 def test_odd_attributes_do_no_harm(tmp_path):

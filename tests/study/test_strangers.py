@@ -239,3 +239,38 @@ def test_a_csv_of_a_stranger(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"path\n\x00\x01")
     with pytest.raises(StudyError, match="no text"):
         read_sheet(tmp_path / "b.csv")
+
+
+CONTROL = "slide,y_um,x_um,size_um,reason\n"
+
+
+@pytest.mark.parametrize("name", ["controls.csv", "controls.geojson"])
+@pytest.mark.parametrize(
+    "attack", ["one line of a gigabyte", "deep nesting", "millions of parts", "a long field"]
+)
+def test_control_samples_of_a_stranger(saved, tmp_path, name, attack):
+    path = tmp_path / name
+    is_json = name.endswith("json")
+    start = '{"batchfx": {"unit": "micrometre"}, "features": ' if is_json else CONTROL
+    if attack == "one line of a gigabyte":
+        path.write_text(start)
+        os.truncate(path, 10**9)  # takes no room on the disk
+    elif attack == "deep nesting":
+        path.write_text(start + "[" * 1_000_000)
+    elif attack == "millions of parts":
+        path.write_text(start + "[" + ",".join(["[]"] * 3_000_000) + "]}")
+    else:
+        path.write_text(start + '"' + "x" * 2_000_000 + '",1,1,1,\n')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with Study.open(saved) as study:
+        with pytest.raises(StudyError) as caught:
+            study.import_controls(path)
+        assert str(caught.value).startswith(f"{name}: ")
+        assert str(caught.value).endswith((".", "wrote."))
+        assert not study.controls
+    # the same as a part of a study: said, set aside, and the study opens
+    os.replace(path, saved / "controls.csv")
+    with Study.open(saved) as study:
+        assert [problem.subject for problem in study.problems] == ["controls.csv"]
+        assert (saved / "controls-damaged.csv").exists()
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 200e6

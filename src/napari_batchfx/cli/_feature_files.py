@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["FEATURE_FILES", "read_feature_rows", "read_features_with_columns"]
 
 FEATURE_FILES = (".npy", ".npz", ".csv", ".tsv", ".h5", ".hdf5")
+_MAX_BYTES = 64 * 10**9
 _NAMES = ("features", "feats", "embeddings", "X")
 
 
@@ -103,10 +104,10 @@ def _numpy(path: Path) -> Any:
 
 
 def _hdf5(path: Path) -> Any:
-    import h5py  # type: ignore[import-untyped]  # has no types
+    from napari_batchfx.features._hdf5 import open_hdf5, read_numbers
 
-    with h5py.File(path) as file:
-        return file[_pick(path, list(file))][()]
+    with open_hdf5(path, _MAX_BYTES) as file:
+        return read_numbers(path.name, file, _pick(path, list(file)))
 
 
 def _pick(path: Path, names: list[str]) -> str:

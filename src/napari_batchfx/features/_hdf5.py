@@ -17,6 +17,8 @@ __all__ = ["attributes", "open_hdf5", "read_numbers"]
 
 _MOST_OBJECTS = 10_000
 _LONGEST_TEXT = 300
+#: What no packing reaches: deflate makes a thousandth of nothing but zeros. Little is believed as it is said.
+_MOST_PACKED, _LITTLE = 1_200, 256 * 2**20
 
 
 @contextmanager
@@ -33,7 +35,7 @@ def open_hdf5(path: Path, max_bytes: int) -> Iterator[h5py.File]:
     ------
     FeatureError
         If there is no such file, it is no HDF5 or damaged, parts of it lie in other files (external links,
-        external or virtual data), or it is larger than ``max_bytes``.
+        external or virtual data), it is larger than ``max_bytes``, or it declares far more than it holds.
     """
     if not path.is_file():
         raise FeatureError(f"{path.name}: there is no such file.")
@@ -64,7 +66,7 @@ def _short(error: BaseException) -> str:
 def _check(name: str, file: h5py.File, max_bytes: int) -> None:
     waiting: list[h5py.Group] = [file]
     seen: set[int] = set()
-    total, links = 0, 0
+    total, stored, links = 0, 0, 0
     while waiting:
         group = waiting.pop()
         for key in group:
@@ -99,10 +101,16 @@ def _check(name: str, file: h5py.File, max_bytes: int) -> None:
                     for length in part.shape:
                         size *= int(length)
                     total += size
+                    stored += int(part.id.get_storage_size())
     if total > max_bytes:
         raise FeatureError(
             f"{name}: its tables come to {total / 1e9:,.1f} GB, more than the {max_bytes / 1e9:,.1f} GB that "
             "are read at once; split it, or allow more with max_bytes."
+        )
+    if total > _LITTLE and total > _MOST_PACKED * stored:
+        raise FeatureError(
+            f"{name}: says that it has {total / 1e9:,.1f} GB of numbers and holds {stored / 1e6:,.1f} MB; it "
+            "is damaged, or made to fill the memory, and isn't read."
         )
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_writable", "concat", "read_h5ad", "write_h5ad"]
 
+#: Of one's own tables: what they say has to be there, however large.
+_ANY_SIZE = 2**63
+
 
 def concat(tables: Sequence[AnnData]) -> AnnData:
     """Stack tables of several slides.
@@ -172,7 +175,8 @@ def read_h5ad(path: str | os.PathLike[str]) -> AnnData:
     Raises
     ------
     FeatureError
-        If there is no such file, it is no h5ad, or it has no features.
+        If there is no such file, it is no h5ad, it has no features, parts of it lie in other files, or it
+        declares far more than it holds.
 
     Examples
     --------
@@ -188,6 +192,9 @@ def read_h5ad(path: str | os.PathLike[str]) -> AnnData:
     path = Path(path)
     if not path.is_file():
         raise FeatureError(f"{path.name}: there is no such file.")
+    from napari_batchfx.features._hdf5 import check_hdf5
+
+    check_hdf5(path, _ANY_SIZE)
     try:
         table = anndata.read_h5ad(path)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:

@@ -151,13 +151,8 @@ class ControlBench(Bench):
         StudyError
             If the file can't be read or is something else.
         """
-        from napari_batchfx.study.control_tiles import from_file
+        from napari_batchfx.study.control_tiles import read_file
 
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise StudyError(f"{path.name}: it can't be read ({type(error).__name__}).") from error
-        tiles, left = from_file(text, path.name, self.slides)
+        tiles, left = read_file(Path(path), self.slides)
         self.put_controls(tiles)
         return left

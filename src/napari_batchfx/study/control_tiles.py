@@ -7,7 +7,8 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from napari_batchfx.study.entries import SlideEntry
     from napari_batchfx.tiles import TileGrid
 
-__all__ = ["ControlSource", "ControlTile", "from_file", "mark_controls", "to_csv", "to_geojson"]
+__all__ = ["ControlSource", "ControlTile", "from_file", "mark_controls", "read_file", "to_csv", "to_geojson"]
 
 ControlSource = Literal["suggested", "class", "pair", "clicked", "file"]
 
+#: A hundred thousand control tiles have 20 MB.
+MAX_FILE_BYTES: Final = 64 * 2**20
+#: Brackets of a GeoJSON of 250,000 tiles.
+_MOST_PARTS: Final = 2_500_000
 _COLUMNS = ("slide_id", "slide", "y_um", "x_um", "size_um", "is_taken", "source", "reason")
 _FRAME = {"version": 1, "unit": "micrometre", "axes": "x, y", "kind": "control samples"}
 
@@ -136,6 +141,26 @@ def to_geojson(
     return json.dumps(collection, ensure_ascii=False, indent=1) + "\n"
 
 
+def read_file(path: Path, entries: Sequence[SlideEntry]) -> tuple[list[ControlTile], list[str]]:
+    """Tiles of a file that :func:`to_csv` or :func:`to_geojson` made, and what was left out.
+
+    Raises
+    ------
+    StudyError
+        If it can't be read, is too large or is something else.
+    """
+    try:
+        if path.is_file() and (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise StudyError(
+                f"{path.name}: it has {size / 1e6:,.0f} MB, more than any list of control samples; choose "
+                "another."
+            )
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path.name}: it can't be read ({type(error).__name__}).") from error
+    return from_file(text, path.name, entries)
+
+
 def from_file(text: str, source: str, entries: Sequence[SlideEntry]) -> tuple[list[ControlTile], list[str]]:
     """Tiles from what :func:`to_csv` or :func:`to_geojson` wrote, and what was left out.
 
@@ -147,6 +172,12 @@ def from_file(text: str, source: str, entries: Sequence[SlideEntry]) -> tuple[li
     StudyError
         If the file is neither.
     """
+    n_parts = text.count("[") + text.count("{")
+    if n_parts > _MOST_PARTS:
+        raise StudyError(
+            f"{source}: it has more than {_MOST_PARTS:,} parts, more than any list of control samples; "
+            "choose another."
+        )
     try:
         rows = _read_geojson(text) if text.lstrip().startswith("{") else _read_csv(text)
         of = {entry.fingerprint: entry.name for entry in entries}
@@ -169,7 +200,7 @@ def from_file(text: str, source: str, entries: Sequence[SlideEntry]) -> tuple[li
                     str(row.get("is_taken", True)).strip().lower() not in ("false", "0", "no"),
                 )
             )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error) as error:
         raise StudyError(
             f"{source}: not a list of control samples ({type(error).__name__}); it needs the columns "
             "slide_id "
