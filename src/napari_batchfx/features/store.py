@@ -205,16 +205,16 @@ class FeatureStore:
         return sorted(names)
 
     def _weight(self, name: str) -> int:
-        """Bytes of an entry that can't be opened, file by file."""
-        total = 0
-        for file in (self.path / name).rglob("*") if self.path is not None else ():
-            with contextlib.suppress(OSError):  # another process may replace it meanwhile
-                total += file.stat().st_size if file.is_file() else 0
-        return total
+        """Bytes of an entry, file by file: without its index."""
+        return 0 if self.path is None else _bytes_below(os.path.join(self.path, name))
 
     def holds_any(self) -> bool:
         """Whether any tile is stored; looks no further than the first."""
         with self._lock:
+            for entry in self._open.values():
+                with contextlib.suppress(FeatureError):
+                    if entry.n:
+                        return True
             for name in self._names():
                 with contextlib.suppress(FeatureError):
                     if self._known(name).n:
@@ -223,12 +223,20 @@ class FeatureStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all entries take, on disk or in memory; from their indexes, so cheap to ask often."""
+        """Bytes that all entries take, on disk or in memory; cheap to ask often.
+
+        Of entries in use from their indexes. Those of other slides aren't opened for it: a study of a
+        thousand slides asks when it is shown.
+        """
         total = 0
         with self._lock:
             for name in self._names():
+                entry = self._open.get(name)
                 try:
-                    total += self._known(name).nbytes
+                    if entry is None and self.path is not None:
+                        total += self._weight(name)
+                    else:
+                        total += self._known(name).nbytes
                 except FeatureError:
                     total += self._weight(name)
         return total
@@ -315,6 +323,19 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         return f"<FeatureStore {self._shown}: {len(self._names())} entries, {self.nbytes / 1e6:.1f} MB>"
+
+
+def _bytes_below(folder: str) -> int:
+    """Bytes of all files of a folder and those in it; links aren't followed."""
+    total = 0
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        for item in found:
+            with contextlib.suppress(OSError):  # another process may replace it meanwhile
+                if item.is_dir(follow_symlinks=False):
+                    total += _bytes_below(item.path)
+                elif item.is_file(follow_symlinks=False):
+                    total += item.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _folders(path: Path) -> list[str]:

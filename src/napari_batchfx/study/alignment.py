@@ -251,6 +251,8 @@ def undo_alignments(study: Bench, entries: Sequence[SlideEntry]) -> tuple[list[S
 
 def root_of(study: Bench, entry: SlideEntry) -> SlideEntry | None:
     """The slide that an entry lies on in the end; None where it, or one between, isn't aligned well."""
+    if entry.alignment is None:  # most slides, and the names of all take long where there are thousands
+        return None
     names = {other.name: other for other in study.slides}
     here, seen = entry, {entry.name}
     while here.alignment is not None:

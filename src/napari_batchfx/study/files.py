@@ -27,6 +27,7 @@ __all__ = [
     "read_study",
     "relative_path",
     "size_bytes",
+    "study_data",
     "study_text",
     "write_study",
     "write_text",
@@ -103,15 +104,16 @@ def size_bytes(path: Path) -> int:
     return slide_bytes(path) if path.is_dir() else path.stat().st_size
 
 
-def study_text(folder: Path, model: StudyModel) -> str:
-    """The text of ``study.json``; the paths of slides are relative to the folder."""
+def study_data(folder: Path, model: StudyModel) -> dict[str, Any]:
+    """What ``study.json`` says, as plain values; the paths of slides are relative to the folder."""
     data: dict[str, Any] = model.model_dump(mode="json")
     for entry, slide in zip(model.slides, data["slides"], strict=True):
         slide["path"] = relative_path(entry.path, folder)
-    return _text(data)
+    return data
 
 
-def _text(data: dict[str, Any]) -> str:
+def study_text(data: dict[str, Any]) -> str:
+    """The text of ``study.json``, as a person reads it."""
     text = json.dumps(data, ensure_ascii=False, indent=2, sort_keys=True)
     # Rows of numbers on one line each; a line break never stands inside a JSON string.
     text = re.sub(r"\[\n\s*([-+.\deE,\s]+?)\n\s*\]", lambda row: f"[{' '.join(row[1].split())}]", text)

@@ -14,7 +14,7 @@ from napari_batchfx.errors import StudyError
 from napari_batchfx.study import files
 from napari_batchfx.study.annotations import from_geojson
 from napari_batchfx.study.control_bench import ControlBench
-from napari_batchfx.study.control_tiles import from_file, to_csv
+from napari_batchfx.study.control_tiles import read_file, to_csv
 from napari_batchfx.study.inside import MAX_BYTES
 from napari_batchfx.study.lock import StudyLock, held_by
 from napari_batchfx.study.problems import Problem
@@ -205,9 +205,9 @@ class Study(ControlBench):
 
     def _snapshot(self) -> Snapshot:
         model = files.StudyModel(name=self.name, slides=self.slides, settings=self.settings, steps=self.steps)
-        text = files.study_text(self.folder, model)
+        data = files.study_data(self.folder, model)
         basket = to_csv(self.controls, self.slides, with_identifiers=True) if self.controls else ""
-        return Snapshot(self.folder, text, tuple(self.annotations), basket, self.results, self._saved)
+        return Snapshot(self.folder, data, tuple(self.annotations), basket, self.results, self._saved)
 
     def save_as(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Save the study, with its features and results, in another folder and go on there.
@@ -311,11 +311,9 @@ class Study(ControlBench):
         if not path.is_file():
             return
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise StudyError(f"it has {path.stat().st_size / 1e6:,.0f} MB, more than anybody clicks")
-            self.controls, left = from_file(path.read_text(encoding="utf-8"), path.name, self.slides)
+            self.controls, left = read_file(path, self.slides)
             self.problems += [Problem(path.name, text) for text in left]
-        except (OSError, UnicodeDecodeError, StudyError) as error:
+        except (OSError, StudyError) as error:
             kept = files.set_aside(path)
             self.problems.append(
                 Problem(

@@ -117,8 +117,12 @@ def pull(session: Session) -> list[Annotation]:
         return session.study.annotations
     annotations: list[Annotation] = []
     read: set[str] = set()
+    layers: dict[str, Any] = {}  # once: a study may have a thousand slides
+    for layer in session.viewer.layers:
+        if tag(layer).get("kind") == "regions":
+            layers.setdefault(tag(layer)["slide"], layer)
     for entry in session.study.slides:
-        layer = session.layer(entry, "regions")
+        layer = layers.get(entry.fingerprint)
         if not is_regions(layer):
             if session.is_dismissed(entry, "regions"):
                 read.add(entry.name)

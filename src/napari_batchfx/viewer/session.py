@@ -54,7 +54,7 @@ class Session(QObject, SlideLayers):
 
     Signals tell the docks what changed: ``slides_changed``, ``layers_changed`` (a slide shown or hidden, an overlay
     made or deleted), ``slide_altered(fingerprint)`` (read in other colours or another size), ``features_changed(fingerprint)``, ``regions_changed``, ``results_changed``, ``settings_changed``
-    and ``study_changed`` (another study altogether).
+    and ``study_changed`` (another study altogether; ``slides_changed`` always follows it).
     """
 
     slides_changed = Signal()
@@ -136,24 +136,23 @@ class Session(QObject, SlideLayers):
             job.cancel()
         old = self.study
         self.saver.save_soon()
+        blocked = self.blockSignals(True)  # the docks hear of all of it at once, below
         self._removing = True
         try:
             for layer in [layer for layer in self.viewer.layers if tag(layer)]:
                 self.viewer.layers.remove(layer)
-        finally:
             self._removing = False
-        self.study = study
-        study.leave_a_core_free()
-        self._dismissed.clear()
-        old.close()
-        # Of many slides a few are shown; the others are in the table, and Show brings them.
-        blocked = self.blockSignals(True)  # the docks hear of all of it at once, below
-        try:
+            self.study = study
+            study.leave_a_core_free()
+            self._dismissed.clear()
+            old.close()
+            # Of many slides a few are shown; the others are in the table, and Show brings them.
             for entry in study.slides if len(study.slides) <= MANY else study.slides[:SHOWN_OF_MANY]:
                 with contextlib.suppress(BatchfxError):  # missing slides are listed in study.problems
                     self.show_slide(entry)
             push(self)
         finally:
+            self._removing = False
             self.blockSignals(blocked)
         self.study_changed.emit()
         self.slides_changed.emit()

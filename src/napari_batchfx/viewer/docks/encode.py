@@ -363,8 +363,7 @@ class EncodeDock(Dock):
         self._idle_text = ""
         self.card.say("")
         self._last_rate = ""
-        self.show_settings()
-        self.refresh()
+        self.show_settings()  # the refresh comes with the slides
 
 
 def _size(n_bytes: float) -> str:
