@@ -98,18 +98,19 @@ def test_run_repeats_the_history_to_the_bit(worked, tmp_path):
 def test_a_person_can_read_it(worked):
     text = (worked / "study.json").read_text()
     steps = json.loads(text)["steps"]
-    assert [step["kind"] for step in steps] == ["encode", "probe", "encode", "probe", "adapt", "adapt"]
+    assert [step["kind"] for step in steps] == [*["encode", "probe"] * 2, "controls", "adapt", "adapt"]
     assert steps[0]["selection"]["tiles"]["A-1"] == "0:0-9 1:0-9 2:0-9 3:0-2"
     assert steps[1]["selection"]["tiles"].keys() == {"A-1", "A-2", "B-1", "B-2"}
     assert steps[3]["selection"] == {"slides": [], "tiles": {}}  # everything: not spelled out
-    assert steps[4]["settings"]["adapt"]["method"] == "standardize"
+    assert steps[4]["found"] == "4 regions drawn on 4 slides."
+    assert steps[5]["settings"]["adapt"]["method"] == "standardize"
     assert "tiles" in steps[0]["found"]
     listed = call("steps", worked).splitlines()
-    assert len(listed) == 6
+    assert len(listed) == 7
     assert listed[1].startswith("2. Site probe (20")
 
 
-@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("number", range(1, 8))
 def test_as_python_and_as_command_do_the_step(worked, tmp_path, number):
     by_python, by_command = (afresh(worked, tmp_path / f"{how}.batchfx") for how in ("python", "command"))
     with Study.open(worked) as study:
@@ -124,7 +125,7 @@ def test_as_python_and_as_command_do_the_step(worked, tmp_path, number):
     assert features(by_python) == features(by_command)
     assert features(by_python).items() <= features(worked).items()
     assert results(by_python) == results(by_command)
-    if step.kind != "encode":
+    if step.kind not in ("encode", "controls"):
         (found,) = results(by_python).values()
         kept = [one for one in results(worked).values() if one["kind"] == step.kind]
         assert any(_same(found, one) for one in kept)

@@ -59,10 +59,15 @@ def test_a_second_window_is_told(make_napari_viewer, slides, tmp_path, qtbot):  
         assert dock.card.kind == "warn"
         assert "can be looked at, not changed" in dock.card.text
         assert "has it open" in dock.card.text
+        assert dock.save_button.text() == "Save a copy ..."
+        assert "Nothing is saved here" in dock.saving.text()
         before = (first.folder / "study.json").read_bytes()
         session = session_for(viewer)
         session.update_slide(session.study.slides[0], site="elsewhere")
         session.saver.save_soon()
+        dock.save_to(tmp_path / "copy")
+        assert dock.card.text.startswith("Saved as copy.batchfx.")
+        assert dock.save_button.text() == "Save study"
         session.close()
         assert (first.folder / "study.json").read_bytes() == before
 

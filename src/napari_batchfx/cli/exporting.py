@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from napari_batchfx.cli._app import PARTIAL, PROBLEM, AsJson, command, count, drive, note, out, print_json
+from napari_batchfx.errors import StudyError
 
 __all__ = ["register"]
 
@@ -47,6 +49,8 @@ def export(
     with Study.open(study) as work:
         problems = [str(problem) for problem in work.problems]
         done = drive(work.export_job(folder, asked, with_identifiers=with_identifiers))
+        with contextlib.suppress(StudyError):  # the step is kept where the study can be written
+            work.save()
         problems += [str(problem) for problem in (*done.problems, *work.problems)]
     if as_json:
         said = {"folder": str(folder), "files": [path.name for path in done.files], "slides": done.slides}

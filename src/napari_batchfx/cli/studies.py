@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from napari_batchfx.cli._app import (
     wait,
 )
 from napari_batchfx.cli.tissue import Icc
-from napari_batchfx.errors import BatchfxError
+from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.jobs import Job, Ticker
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def register(app: typer.Typer) -> None:
             path = work.folder.with_suffix(".html") if out_file is None else out_file
             with wait("writing the report"):
                 written = work.report(path, with_identifiers=identifiers)
+            with contextlib.suppress(StudyError):  # the step is kept where the study can be written
+                work.save()
             problems = list(dict.fromkeys(str(problem) for problem in work.problems))
         if as_json:
             print_json({"report": str(written), "bytes": written.stat().st_size, "problems": problems})

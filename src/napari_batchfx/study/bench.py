@@ -326,9 +326,9 @@ class Bench(ProbeBench):
         with_identifiers : bool
             Whether slide and patient names are in it; otherwise slides are numbered.
         """
-        from napari_batchfx.study.reporting import write_study_report
+        from napari_batchfx.study.written import reported
 
-        return write_study_report(self, Path(path), with_identifiers=with_identifiers)
+        return reported(self, path, with_identifiers=with_identifiers)
 
     def export_job(
         self, folder: Path | str, kinds: Sequence[str], *, with_identifiers: bool = False
@@ -357,9 +357,9 @@ class Bench(ProbeBench):
         StudyError
             If no tile is encoded, a kind is unknown, or the folder can't be made.
         """
-        from napari_batchfx.study.exporting import export_job
+        from napari_batchfx.study.written import exported_job
 
-        return self._watched(export_job(self, folder, kinds, with_identifiers=with_identifiers))
+        return self._watched(exported_job(self, folder, kinds, with_identifiers=with_identifiers))
 
     def _asked(self, slides: Sequence[SlideEntry | str] | None) -> list[SlideEntry]:
         """The entries meant, each once; all where none are named."""

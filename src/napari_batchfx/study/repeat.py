@@ -71,9 +71,14 @@ def plan(study: Bench) -> tuple[list[Step], list[str]]:
         step = _present(study, kind)
         if step.question() not in {_of_all(one).question() for one in steps if one.kind == kind.name}:
             steps.append(step)
-    order = [step for step in steps if step.kind == "encode"]
-    # What was encoded comes first, so that what is computed from it finds it; the rest as it was done.
-    return order + [step for step in steps if step.kind != "encode"], skipped
+    # What was encoded comes first, so that what is computed from it finds it; what is about all of it comes
+    # last; the rest as it was done.
+    return sorted(steps, key=_turn), skipped
+
+
+def _turn(step: Step) -> int:
+    kind = step_kind(step.kind)
+    return 0 if step.kind == "encode" else 2 if kind is not None and kind.comes_last else 1
 
 
 def _of_all(step: Step) -> Step:
@@ -154,6 +159,9 @@ def _as_it_was(study: Bench, step: Step) -> Iterator[None]:
     chosen = step.chosen_settings()
     # Where it runs is for the machine at hand to say.
     chosen.encode.device, chosen.encode.batch_size = settings.encode.device, settings.encode.batch_size
+    kind = step_kind(step.kind)
+    if kind is not None and not kind.sections:  # about the study as it is
+        chosen = settings
     study.settings, study.selection, study.is_repeating = chosen, step.selection, True
     try:
         yield

@@ -52,6 +52,8 @@ class StepKind:
         A line of imports that ``call`` needs.
     counts_stain : bool
         Whether the stain settings are part of what is asked; only their regions are otherwise.
+    comes_last : bool
+        Whether it is about all that the study holds, and so is done after everything else.
     """
 
     name: str
@@ -64,6 +66,7 @@ class StepKind:
     call: str = ""
     imports: str = ""
     counts_stain: bool = False
+    comes_last: bool = False
 
     def start(self, study: Bench, options: dict[str, Any]) -> Job[Any]:
         """The job, with the study's present settings."""

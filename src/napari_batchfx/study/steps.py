@@ -97,7 +97,10 @@ def _adapt(
 
 
 def _finish(study: Bench, outcome: AdaptOutcome, settings: Settings) -> AdaptOutcome:
+    from napari_batchfx.study.written import record_controls
+
     study.results.keep(outcome)
+    record_controls(study)
     adapt_step(study, outcome, settings)
     keep_results(study)
     return outcome

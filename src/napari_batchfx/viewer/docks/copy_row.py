@@ -19,6 +19,7 @@ KINDS = {
     "probe": ("probe", "components", "robustness", "probe-after"),
     "stain": ("stain-effect",),
     "adapt": ("adapt",),
+    "report": ("report", "export"),
 }
 
 

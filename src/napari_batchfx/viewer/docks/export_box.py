@@ -98,6 +98,7 @@ class ExportBox(QWidget):
             self.row.allow(bool(self.kinds), "Tick what is to be written.")
 
     def _on_written(self, outcome: ExportOutcome) -> None:
+        self._dock.copy_row.refresh()
         n = len(outcome.files)
         lines = [str(problem) for problem in outcome.problems]
         if not self._with_identifiers():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ReportDock"]
 
+_SAVED = "Saved every few seconds. The same study runs without a window: napari-batchfx run NAME.batchfx"
+_NOT_SAVED = "Nothing is saved here while another program has the study open: save a copy to go on with that."
+
 
 class ReportDock(Dock):
     """Keep the work as a study that reopens with the same numbers, and as one HTML file."""
@@ -43,6 +46,7 @@ class ReportDock(Dock):
             "Write report ...", "One HTML file that opens in any browser, with numbers, pictures and methods."
         )
         self.export = More("Export for other programs")
+        self.saving = hint(_SAVED)
         self.export_box = ExportBox(self, self.identifiers.isChecked)
         self.export.form.addRow(self.export_box)
         self.add(
@@ -51,9 +55,7 @@ class ReportDock(Dock):
             self.identifiers,
             self.row,
             self.export,
-            hint(
-                "Saved every few seconds. The same study runs without a window: napari-batchfx run NAME.batchfx"
-            ),
+            self.saving,
         )
         self.finish()
         self.job = self.make_job(
@@ -63,7 +65,6 @@ class ReportDock(Dock):
         for signal in (
             self.session.slides_changed,
             self.session.results_changed,
-            self.session.study_changed,
             self.session.features_changed,
         ):
             signal.connect(lambda *_: self.refresh())
@@ -72,12 +73,15 @@ class ReportDock(Dock):
         self.session.study_changed.connect(self._say_study)
 
     def ask_save(self) -> None:
-        """Save where the study lives, or ask for a place the first time."""
-        if not self.session.study.is_temporary:
-            self.save_to(self.session.study.folder)
+        """Save where the study lives; ask for a place the first time, and where another program has it open."""
+        study = self.session.study
+        is_busy = not study.is_temporary and bool(study.read_only_because)
+        if not study.is_temporary and not is_busy:
+            self.save_to(study.folder)
             return
+        name = f"{study.name} (copy)" if is_busy else study.name
         path, _ = QFileDialog.getSaveFileName(
-            self, "Save study", f"{self.session.study.name}.batchfx", "Batchfx study (*.batchfx)"
+            self, "Save study", f"{name}.batchfx", "Batchfx study (*.batchfx)"
         )
         if path:
             self.save_to(Path(path))
@@ -91,6 +95,7 @@ class ReportDock(Dock):
 
         folder = self.guarded(save)
         if folder is not None:
+            self._show_rights("")
             self.card.say(f"Saved as {folder.name}.", kind="good")
             self.refresh()
 
@@ -149,7 +154,9 @@ class ReportDock(Dock):
 
     def _say_study(self) -> None:
         study = self.session.study
-        if not study.is_temporary and (why := study.read_only_because):
+        why = "" if study.is_temporary else study.read_only_because
+        self._show_rights(why)
+        if why:
             self.card.say(f"{study.name} can be looked at, not changed.", why, kind="warn")
         elif study.is_temporary and not study.slides and (left := unsaved_studies()):
             self.card.say(
@@ -167,7 +174,13 @@ class ReportDock(Dock):
         else:
             self.card.say(f"{study.name}", f"in {study.folder.name}", kind="good")
 
+    def _show_rights(self, read_only_because: str) -> None:
+        """A study that another program has open is saved under another name, or not at all."""
+        self.save_button.setText("Save a copy ..." if read_only_because else "Save study")
+        self.saving.setText(_NOT_SAVED if read_only_because else _SAVED)
+
     def _on_written(self, path: Path) -> None:
+        self.copy_row.refresh()
         self.card.say(f"Report written: {path.name}.", links={"Open it": f"file:{path}"}, kind="good")
 
     def take_back(self, folder: Path) -> None:
