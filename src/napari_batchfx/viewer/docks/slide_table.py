@@ -61,6 +61,7 @@ class SlideTable(QTableWidget):
         for column in (0, 2):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
         header.setMinimumSectionSize(36)
+        header.setTextElideMode(Qt.TextElideMode.ElideRight)
         for column, width in _WIDTHS.items():
             self.setColumnWidth(column, width)
         self.setWordWrap(False)

@@ -21,6 +21,7 @@ from napari_batchfx.errors import BatchfxError
 from napari_batchfx.viewer.docks.common import Dock, More, choice, form_row, hint, tool_button
 from napari_batchfx.viewer.docks.compare_box import CompareBox
 from napari_batchfx.viewer.docks.slide_menu import show_slide_menu
+from napari_batchfx.viewer.docks.slide_sheet import SEEN, SheetAdding, is_sheet
 from napari_batchfx.viewer.docks.slide_table import COLOUR_MODES, SlideTable, facts, open_or_none
 from napari_batchfx.viewer.docks.tissue_box import TissueBox
 
@@ -55,6 +56,7 @@ class SlidesDock(Dock):
         self.stop_preparing = tool_button(
             "Stop preparing", "Stop making the overview; it goes on with Show.", self.session.preparer.cancel
         )
+        self.sheet = SheetAdding(self, self.refresh)
         self.compare = CompareBox(self)
         self.tissue = TissueBox(self)
         more = More()
@@ -69,6 +71,7 @@ class SlidesDock(Dock):
         self.add(
             self.facts,
             self.stop_preparing,
+            self.sheet.stop_button,
             self.compare,
             self.tissue,
             more,
@@ -87,11 +90,14 @@ class SlidesDock(Dock):
         grid = QGridLayout(row)
         grid.setContentsMargins(0, 0, 0, 0)
         self.add_button = QPushButton("Add slides")
-        self.add_button.setToolTip("Open slide files or folders; you can also drop them here.")
+        self.add_button.setToolTip(
+            "Open slide files, folders, or the slides of a table; you can also drop them here."
+        )
         self.add_button.setAccessibleName("Add slides")
         menu = QMenu(self.add_button)
         menu.addAction("Files ...").triggered.connect(lambda *_: self.ask_for_slides())
         menu.addAction("Folder (DICOM, OME-Zarr) ...").triggered.connect(lambda *_: self.ask_for_folder())
+        menu.addAction("Table of slides (CSV) ...").triggered.connect(lambda *_: self.sheet.ask())
         self.add_button.setMenu(menu)
         self.sample_button = QPushButton("Samples")
         self.sample_button.setToolTip("Tissue to try things on; phantoms need no network.")
@@ -124,7 +130,14 @@ class SlidesDock(Dock):
         self.add_paths([Path(path)] if path else [])
 
     def add_paths(self, paths: list[Path]) -> None:
-        """Add slides; those that can't be opened are named on the card, the rest opens."""
+        """Add slides; those that can't be opened are named on the card, the rest opens.
+
+        Of tables (CSV) among them the last is read.
+        """
+        sheets = [path for path in paths if is_sheet(path)]
+        paths = [path for path in paths if not is_sheet(path)]
+        if sheets:
+            self.sheet.add(sheets[-1])
         if not paths:
             return
         problems = self.session.add_slides(list(paths))
@@ -189,7 +202,11 @@ class SlidesDock(Dock):
     def _say_what_is(self) -> None:
         slides = self.session.study.slides
         problems = self.session.study.problems
-        if problems:
+        if self.sheet.job.is_running:
+            return  # the card says how far it is
+        if self.sheet.said is not None:
+            self.sheet.show()
+        elif problems:
             self.card.say(problems[0].text, "\n".join(problem.text for problem in problems[1:]), kind="warn")
         elif not slides:
             self.card.say("No slides yet.", "Add slide files, drop them here, or try a sample.")
@@ -296,6 +313,12 @@ class SlidesDock(Dock):
             return self.session.box_um(entry)
         except BatchfxError:
             return None
+
+    def _follow(self, target: str) -> None:
+        if target == SEEN:
+            self.sheet.seen()
+        else:
+            super()._follow(target)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Take files."""
