@@ -105,7 +105,11 @@ def export_job(
         except (BatchfxError, OSError) as error:
             work.problems.append(Problem(what, str(error)))
         yield ticker.tick()
-    work.files.append(work.write_provenance(asked))
+    try:
+        work.files.append(work.write_provenance(asked))
+    except OSError as error:
+        said = f"export.json: it can't be written ({error.strerror}); free some room and export again."
+        work.problems.append(Problem("export.json", said))
     return ExportOutcome(target, tuple(work.files), dict(work.slides), tuple(work.problems))
 
 
