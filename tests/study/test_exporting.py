@@ -240,6 +240,6 @@ def test_command(done, tmp_path):
 
     result = CliRunner().invoke(app, ["export", str(done), str(tmp_path / "out"), "--as", "csv", "--json"])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout.splitlines()[0])["files"] == ["tiles.csv", "export.json"]
+    assert json.loads(result.stdout)["files"] == ["tiles.csv", "export.json"]
     result = CliRunner().invoke(app, ["export", str(done), str(tmp_path / "out"), "--as", "qpdata"])
     assert result.exit_code == 2

@@ -91,4 +91,4 @@ def test_no_half_of_a_report_or_an_export_stays(saved, small_disk):
         assert not [name for name in left if name.endswith((".csv", ".h5ad"))]
         film.unlink()
         assert run(study.export_job(small_disk / "out", ["csv"])).problems == ()
-        assert study.report(small_disk / "r.html").stat().st_size > 10_000
+        assert study.report(small_disk / "r.html").stat().st_size > 5_000

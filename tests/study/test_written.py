@@ -140,3 +140,17 @@ def test_a_control_set_kept_in_the_study_can_be_taken_again(study, tmp_path):
     for file in ("../away.csv", str(tmp_path / "away.csv"), "link.csv", "none.csv"):
         with pytest.raises(StudyError):
             run(study.run_job([Step(kind="controls", options={"file": file})]))
+
+
+def test_a_run_leaves_out_a_report_that_was_moved_away(study, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    study.report(tmp_path / "far" / "away" / "r.html")
+    study.report(tmp_path / "r.html")
+    (tmp_path / "far" / "away" / "r.html").unlink()
+    before = (tmp_path / "r.html").stat().st_mtime_ns
+    done = run(study.run_job(list(study.steps)))
+    assert done.problems == ()
+    (left,) = done.skipped
+    assert left.startswith("report: r.html: the report of before is gone from away")
+    assert not (tmp_path / "far" / "away" / "r.html").exists()
+    assert (tmp_path / "r.html").stat().st_mtime_ns > before

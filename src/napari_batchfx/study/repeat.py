@@ -15,7 +15,7 @@ from napari_batchfx.study.probed import ProbeOutcome
 from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.recording import ADAPT, ENCODE, PROBE, add_step, made_step
 from napari_batchfx.study.selection import Selection
-from napari_batchfx.study.step import Step, StepKind, step_kind
+from napari_batchfx.study.step import LeftOut, Step, StepKind, step_kind
 from napari_batchfx.study.tables import batch_value
 from napari_batchfx.study.tissue_regions import is_tissue_class
 
@@ -99,6 +99,9 @@ def run_job(study: Bench, steps: Sequence[Step] | None = None) -> Job[RunOutcome
         except BatchfxError as error:
             if len(planned) == 1 or step.kind == "encode":
                 raise
+            if isinstance(error, LeftOut):
+                skipped.append(f"{step.kind}: {error}")
+                continue
             problems.append(Problem(step.kind, str(error)))
             continue
         done.append((step, outcome))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from napari_batchfx.errors import StudyError
 from napari_batchfx.study.selection import Selection
 from napari_batchfx.study.settings import Settings
 
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
     from napari_batchfx.jobs import Job
     from napari_batchfx.study.bench import Bench
 
-__all__ = ["Step", "StepKind", "register_step", "step_kind", "step_kinds"]
+__all__ = ["LeftOut", "Step", "StepKind", "register_step", "step_kind", "step_kinds"]
 
 #: Where and how fast it was computed is not what was asked.
 _HOW = {"encode": ("device", "batch_size")}
 #: Of the stain settings encoding depends on the drawn regions alone; the rest is the preview's.
 _PREVIEW = ("method", "target", "cohort", "strength")
+
+
+class LeftOut(StudyError):
+    """A step that a run of the whole study leaves out, with the reason."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from napari_batchfx.study.exporting import ExportOutcome, export_job
 from napari_batchfx.study.inside import check_inside
 from napari_batchfx.study.recording import add_step, made_step
 from napari_batchfx.study.reporting import write_study_report
-from napari_batchfx.study.step import StepKind, register_step
+from napari_batchfx.study.step import LeftOut, StepKind, register_step
 
 if TYPE_CHECKING:
     from napari_batchfx.study.bench import Bench
@@ -252,11 +252,9 @@ def _refuse(study: Bench, target: Path, *, is_taken: bool, what: str) -> None:
     """Steps of somebody else's study must not write over, or somewhere among, what is here."""
     folder = study.folder.absolute()
     if is_taken:
-        raise StudyError(
-            f"{target.name}: there is something that is no {what} of this program; move it away."
-        )
+        raise LeftOut(f"{target.name}: there is something that is no {what} of this program; move it away.")
     if not (target.is_relative_to(folder) or target.parent == folder.parent):
-        raise StudyError(
+        raise LeftOut(
             f"{target.name}: the {what} of before is gone from {target.parent.name or 'its folder'}, and "
             f"`run` begins none away from the study; write it with `napari-batchfx {what}`."
         )
