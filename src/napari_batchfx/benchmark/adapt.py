@@ -14,7 +14,17 @@ from napari_batchfx.jobs import Job, Progress
 
 __all__ = ["PARTS", "adapt_benchmark_job", "load_pieces"]
 
-PARTS = ("mitoses-features", "mitoses-network", "pair", "simulated", "simulated-colour", "scangen")
+PARTS = (
+    "mitoses-features",
+    "mitoses-network",
+    "pair",
+    "simulated",
+    "simulated-colour",
+    "two-scanners",
+    "two-scanners-colour",
+    "scangen",
+    "scangen-colour",
+)
 Piece = tuple[str, Callable[[], Job[Any]]]
 
 
@@ -139,11 +149,27 @@ def _simulated(
     ]
 
 
-def _scangen(data: Path, work: Path, seeds: int) -> Generator[Progress, None, list[Piece]]:
+def _two_scanners(
+    data: Path, work: Path, seeds: int, encoder: str = "batchfx-mini"
+) -> Generator[Progress, None, list[Piece]]:
+    from napari_batchfx.benchmark.simulated import run_simulated
+    from napari_batchfx.benchmark.simulated_data import simulated_features
+
+    found = yield from simulated_features(data, work, encoder)
+    return [
+        (f"{p}__{seed}", lambda p=p, k=seed: run_simulated(found, k, p, only_pair=True))  # type: ignore[misc]
+        for seed in range(seeds)
+        for p in range(2)
+    ]
+
+
+def _scangen(
+    data: Path, work: Path, seeds: int, encoder: str = "batchfx-mini"
+) -> Generator[Progress, None, list[Piece]]:
     from napari_batchfx.benchmark.simulated import run_scangen
     from napari_batchfx.benchmark.simulated_data import simulated_features
 
-    found = yield from simulated_features(data, work)
+    found = yield from simulated_features(data, work, encoder)
     return [(f"{seed}", lambda k=seed: run_scangen(found, k)) for seed in range(seeds)]  # type: ignore[misc]
 
 
@@ -153,5 +179,8 @@ _PIECES: dict[str, Callable[[Path, Path, int], Generator[Progress, None, list[Pi
     "pair": _pair,
     "simulated": _simulated,
     "simulated-colour": partial(_simulated, encoder="colour-statistics"),
+    "two-scanners": _two_scanners,
+    "two-scanners-colour": partial(_two_scanners, encoder="colour-statistics"),
     "scangen": _scangen,
+    "scangen-colour": partial(_scangen, encoder="colour-statistics"),
 }

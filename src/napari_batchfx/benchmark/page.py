@@ -46,8 +46,19 @@ PLANNED = {
     "pair": 10,
     "simulated": 20,
     "simulated-colour": 20,
+    "two-scanners": 10,
+    "two-scanners-colour": 10,
     "scangen": 5,
+    "scangen-colour": 5,
 }
+#: Parts on simulated scanners: what they are features of, and whether two scanners only were trained on.
+SIMULATED = {
+    "simulated": ("batchfx-mini", False),
+    "simulated-colour": ("colour-statistics", False),
+    "two-scanners": ("batchfx-mini", True),
+    "two-scanners-colour": ("colour-statistics", True),
+}
+SCANGEN = {"scangen": "batchfx-mini", "scangen-colour": "colour-statistics"}
 
 
 def results_of(pieces: dict[str, dict[str, Any]], data: Path) -> dict[str, Any]:
@@ -64,11 +75,12 @@ def results_of(pieces: dict[str, dict[str, Any]], data: Path) -> dict[str, Any]:
                 found[part] = {"methods": table, "bar": out_of_scanner_bar(table, ADAPTING)}
     if pieces["pair"]:
         found["pair"] = _pair(list(pieces["pair"].values()))
-    for part in ("simulated", "simulated-colour"):
+    for part in SIMULATED:
         if pieces[part]:
             found[part] = _simulated(list(pieces[part].values()))
-    if pieces["scangen"]:
-        found["scangen"] = _scangen(list(pieces["scangen"].values()))
+    for part in SCANGEN:
+        if pieces[part]:
+            found[part] = _scangen(list(pieces[part].values()))
     return found
 
 
@@ -108,7 +120,14 @@ def _simulated(runs: list[dict[str, Any]]) -> dict[str, Any]:
     inside = float(np.mean([r["in"]["erm"] for r in runs]))
     out = float(np.mean([r["out"][even]["erm"] for r in runs]))
     adapted = float(np.mean([r["out"][even]["csarmbn"] for r in runs]))
+    gap = inside - out
+
+    def closed(method: str) -> float:
+        reached = float(np.mean([r["out"][even][method] for r in runs]))
+        return (reached - out) / gap if gap > 0 else float("nan")
+
     bars = {
+        "closed": {m: closed(m) for m in methods if m in ADAPTING},
         "erm_drop": over(lambda r: r["in"]["erm"] - r["out"][even]["erm"]),
         "gap_closed": (adapted - out) / (inside - out) if inside > out else float("nan"),
         "csarmbn_loss": over(lambda r: r["out"][even]["csarmbn"] - r["out"][skewed]["csarmbn"]),
@@ -125,6 +144,9 @@ def _scangen(runs: list[dict[str, Any]]) -> dict[str, Any]:
         for name in ("plain", "scangen")
     }
     found["cov_change"] = mean_interval([r["scangen"]["cov"] / r["plain"]["cov"] - 1 for r in runs])
+    found["sd_ratio_change"] = mean_interval(
+        [r["scangen"]["sd_ratio"] / r["plain"]["sd_ratio"] - 1 for r in runs]
+    )
     found["auc_change"] = mean_interval([r["scangen"]["auc"] - r["plain"]["auc"] for r in runs])
     found["chosen"] = [r["chosen"] for r in runs]
     return found
@@ -170,11 +192,12 @@ def results_page(results: dict[str, Any]) -> str:
             *[f"| {NAMES[m]} | {_three(v['in'])} | {_three(v['out'])} |" for m, v in results["pair"].items()],
             "",
         ]
-    for part, encoder in (("simulated", "batchfx-mini"), ("simulated-colour", "colour-statistics")):
+    for part, (encoder, few) in SIMULATED.items():
         if part in results:
-            lines += _simulated_lines(results[part], encoder)
-    if "scangen" in results:
-        lines += _scangen_lines(results["scangen"])
+            lines += _simulated_lines(results[part], encoder, few)
+    for part, encoder in SCANGEN.items():
+        if part in results:
+            lines += _scangen_lines(results[part], encoder)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -212,14 +235,15 @@ def _mitoses_lines(part: dict[str, Any], title: str) -> list[str]:
     ]
 
 
-def _simulated_lines(part: dict[str, Any], encoder: str) -> list[str]:
+def _simulated_lines(part: dict[str, Any], encoder: str, few: bool) -> list[str]:
     methods, bars = part["methods"], part["bars"]
     lines = [
-        f"## Simulated scanners on real tissue and phantom, {encoder}",
+        f"## Simulated scanners on real tissue and phantom, {encoder}"
+        + (", trained on two scanners" if few else ""),
         "",
-        "Camelyon17, colorectal and phantom tiles of five classes, seen through eight scanners, two left "
-        "out in turn; "
-        f"features of {encoder}. Accuracy, mean over runs (95 % t interval where given). Batches of 64 "
+        "Camelyon17, colorectal and phantom tiles of five classes, seen through eight scanners, "
+        + ("two trained on and six left out; " if few else "two left out in turn; ")
+        + f"features of {encoder}. Accuracy, mean over runs (95 % t interval where given). Batches of 64 "
         "tiles with 128 controls; classes even, or mixed by Dirichlet.",
         "",
         "| method | in | " + " | ".join(f"out, {a}" for a in ALPHAS) + " |",
@@ -256,21 +280,38 @@ def _simulated_lines(part: dict[str, Any], encoder: str) -> list[str]:
         if not np.isfinite(closed)
         else f"- CS-ARM-BN closes {100 * closed:.0f} % of the gap when classes are even; bar 90 %: "
         f"{_met(closed >= 0.9)}.",
+        *_closed_by_others(bars.get("closed", {})),
         f"- CS-ARM-BN loses {_points(cs)} points at Dirichlet 0.01; bar at most 6: {_met(cs[0] <= 0.06)}.",
         f"- ARM-BN loses {_points(arm)} points there; bar at least 20: {_met(arm[0] >= 0.2)}.",
         "",
     ]
 
 
-def _scangen_lines(part: dict[str, Any]) -> list[str]:
+def _closed_by_others(closed: dict[str, float]) -> list[str]:
+    """The two others that close most of the gap."""
+    others = {m: v for m, v in closed.items() if not m.startswith("csarmbn") and np.isfinite(v)}
+    best = sorted(others, key=others.__getitem__, reverse=True)[:2]
+    return (
+        [
+            "- Of the others, most of the gap is closed by "
+            + " and ".join(f"{NAMES[m]} ({100 * others[m]:.0f} %)" for m in best)
+            + "."
+        ]
+        if best
+        else []
+    )
+
+
+def _scangen_lines(part: dict[str, Any], encoder: str) -> list[str]:
     rows = [
-        f"| {title} | {_three(part[n]['auc'])} | {_three(part[n]['auc_out'])} | {_three(part[n]['cov'])} | "
-        f"{_three(part[n]['sd_ratio'])} |"
+        f"| {title} | {_three(part[n]['auc'])} | {_three(part[n]['auc_out'])} | "
+        f"{_three(part[n]['cov'], np.inf)} | {_three(part[n]['sd_ratio'], np.inf)} |"
         for n, title in (("plain", "attention alone"), ("scangen", "with the contrastive term"))
     ]
     cov, auc = part["cov_change"], part["auc_change"]
+    spread = part.get("sd_ratio_change")
     return [
-        "## ScanGen on simulated scanners",
+        f"## ScanGen on simulated scanners, {encoder}",
         "",
         "Specimens of 16 tiles, 2 of them tumour or none; trained on six scanners, tested on other "
         "specimens on all eight. Mean over seeds (95 % t interval).",
@@ -280,7 +321,13 @@ def _scangen_lines(part: dict[str, Any]) -> list[str]:
         *rows,
         "",
         f"CoV changes by {100 * cov[0]:+.0f} % ({100 * cov[1]:+.0f} to {100 * cov[2]:+.0f}); bar -25 %: "
-        f"{_met(cov[0] <= -0.25)}. AUC by {auc[0]:+.3f} ({auc[1]:+.3f} to {auc[2]:+.3f}); bar not below "
+        f"{_met(cov[0] <= -0.25)}. "
+        + (
+            f"The sd ratio by {100 * spread[0]:+.0f} % ({100 * spread[1]:+.0f} to {100 * spread[2]:+.0f}). "
+            if spread
+            else ""
+        )
+        + f"AUC by {auc[0]:+.3f} ({auc[1]:+.3f} to {auc[2]:+.3f}); bar not below "
         f"-0.01: {_met(auc[0] >= -0.01)}. Chosen (weight, temperature): "
         + ", ".join(f"{w:g}/{t:g}" for w, t in part["chosen"])
         + ".",
@@ -288,8 +335,11 @@ def _scangen_lines(part: dict[str, Any]) -> list[str]:
     ]
 
 
-def _three(v: list[float]) -> str:
-    return f"{v[0]:.3f}" if not np.isfinite(v[1]) else f"{v[0]:.3f} ({v[1]:.3f}–{v[2]:.3f})"
+def _three(v: list[float], most: float = 1.0) -> str:
+    """A share, or what else lies above 0, with its interval."""
+    if not np.isfinite(v[1]):
+        return f"{v[0]:.3f}"
+    return f"{v[0]:.3f} ({max(v[1], 0.0):.3f}–{min(v[2], most):.3f})"
 
 
 def _points(v: list[float]) -> str:

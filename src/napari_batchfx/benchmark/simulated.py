@@ -23,8 +23,10 @@ _BY_CONTEXT = ("adabn", "armbn", "csarmbn")
 _DRAWS = 4
 
 
-def run_simulated(data: Simulated, seed: int, pair: int) -> Generator[Progress, None, dict[str, Any]]:
-    """One seed with one pair of scanners left out.
+def run_simulated(
+    data: Simulated, seed: int, pair: int, *, only_pair: bool = False
+) -> Generator[Progress, None, dict[str, Any]]:
+    """One seed with one pair of scanners left out, or (``only_pair``) with none but these two trained on.
 
     Returns
     -------
@@ -37,6 +39,8 @@ def run_simulated(data: Simulated, seed: int, pair: int) -> Generator[Progress, 
     order = rng.permutation(len(data.scanners))
     out = order[2 * pair : 2 * pair + 2]
     seen = [int(s) for s in order if s not in out]
+    if only_pair:
+        out, seen = np.array(seen), [int(s) for s in out]
     held = _held_units(data, rng)
     train_rows = np.flatnonzero(~held)
     test_rows = np.flatnonzero(held & ~data.control)

@@ -41,8 +41,8 @@ def register(app: typer.Typer) -> None:
         part: Annotated[
             list[str] | None,
             typer.Option(
-                help="mitoses-features, mitoses-network, pair, simulated, simulated-colour or scangen; all "
-                "otherwise."
+                help="mitoses-features, mitoses-network, pair, simulated, two-scanners or scangen, the last "
+                "three also with -colour; all otherwise."
             ),
         ] = None,
         only_page: Annotated[bool, typer.Option("--only-page", help="Run nothing; write the page.")] = False,
