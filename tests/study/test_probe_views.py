@@ -6,6 +6,7 @@ import csv
 import json
 import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,6 +140,22 @@ def test_gallery_takes_the_ends_and_not_all_of_one_slide(study):
                 values = outcome.result.confidence[rows]
                 worst = values[inside].min() if side == "strongest" else values[inside].max()
                 assert better(worst, values[~np.array(inside)]).all()
+    assert len({(tile.fingerprint, tile.cell) for tile in chosen}) == 24
+    # all of them sure to the last digit: what is left for the other scanner still tells them apart
+    left = np.exp(-50 - np.arange(len(outcome.tiles.slide)) % 97)
+    own = np.array([entry.scanner == "B" for entry in study.slides])
+    own = own[
+        [
+            [s.fingerprint for s in study.slides].index(outcome.tiles.fingerprints[i])
+            for i in outcome.tiles.slide
+        ]
+    ]
+    proba = np.where(own[:, None], np.column_stack([left, 1 - left]), np.column_stack([1 - left, left]))
+    sure = replace(outcome.result, proba=proba, confidence=np.ones(len(left)))
+    for tile in choose_tiles(replace(outcome, result=sure), 3):
+        rows, cells = outcome.tiles.on(tile.fingerprint)
+        value = left[rows[(cells == tile.cell).all(axis=1)][0]]
+        assert (value < np.median(left)) == (tile.side == "strongest")
     tiles = run(gallery_job(study, n=2))
     assert [tile.pixels.shape for tile in tiles] == [(96, 96, 3)] * 8
 

@@ -66,8 +66,9 @@ class GalleryTile:
 def choose_tiles(outcome: ProbeOutcome, n: int = 6) -> list[GalleryTile]:
     """The ``n`` tiles of the highest and of the lowest confidence of each batch.
 
-    No slide gives more than half of them where others have some: one odd slide would else fill them all. Ties
-    go to the first in the order of the table.
+    No slide gives more than half of them where others have some: one odd slide would else fill them all.
+    Where confidences are all 1 to the last digit, what is left for the other batches decides. No tile is on
+    both sides.
 
     Parameters
     ----------
@@ -86,15 +87,17 @@ def choose_tiles(outcome: ProbeOutcome, n: int = 6) -> list[GalleryTile]:
     found = []
     for b, batch in enumerate(result.batches):
         rows = scored[own == b]
-        up = rows[np.argsort(-result.confidence[rows], kind="stable")]
-        down = rows[np.argsort(result.confidence[rows], kind="stable")]
+        left = np.delete(result.proba[rows], b, axis=1).sum(axis=1)  # 1 - p, where 1 - p rounds to 0
+        up = rows[np.lexsort((left, -result.confidence[rows]))]
         half = min(n, len(rows) // 2)
-        sides: tuple[tuple[Literal["strongest", "weakest"], NDArray[np.intp]], ...] = (
-            ("strongest", up),
-            ("weakest", down),
+        strongest = _spread(up, tiles.slide, half)
+        down = up[::-1][~np.isin(up[::-1], strongest)]
+        sides: tuple[tuple[Literal["strongest", "weakest"], list[int]], ...] = (
+            ("strongest", strongest),
+            ("weakest", _spread(down, tiles.slide, half)),
         )
-        for side, order in sides:
-            for row in _spread(order, tiles.slide, half):
+        for side, chosen in sides:
+            for row in chosen:
                 found.append(
                     GalleryTile(
                         batch,

@@ -242,6 +242,8 @@ class ProbeDock(Dock):
         result: Any = outcome.result
         headline, _, caveat = result.verdict.partition(". ")
         warnings = [warning for warning in result.warnings if warning not in caveat]
+        if "relabelling" in caveat:  # the same, in the verdict's words
+            warnings = [warning for warning in warnings if not warning.startswith("Other ways to share out")]
         if caveat:
             warnings.insert(0, caveat)
         if stale:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QSizePolicy, QWidget
 
 from napari_batchfx.viewer.docks.common import RunRow, choice, fill, hint, tool_button
-from napari_batchfx.viewer.docks.probe_numbers import text_label
+from napari_batchfx.viewer.docks.probe_numbers import paragraphs, text_label
 from napari_batchfx.viewer.docks.probe_pages import ProbePage
 from napari_batchfx.viewer.probe_overlay import probe_overlay_for
 
@@ -131,16 +131,20 @@ class AfterPage(ProbePage):
 def after_text(found: ProbeAfter) -> str:
     """Both numbers, the change with its interval, and what it cost in biology."""
     comparison = found.comparison
-    lines = [f"<b>{html.escape(comparison.sentence)}</b>"]
+    blocks = [f"<b>{html.escape(comparison.sentence)}</b>"]
     for measure in comparison.measures:
-        text = f"{measure.name}: {html.escape(measure.text())}"
-        if measure.is_known:
-            text += f"; change {measure.change:+.2f}"
-            if measure.change_interval is not None:
-                low, high = measure.change_interval
-                text += f" ({low:+.2f} to {high:+.2f})"
-        lines.append(text)
+        name = f"<b>{html.escape(measure.name)}</b>"
+        if not measure.is_known:
+            if measure is comparison.probe or comparison.retention.is_known:
+                blocks.append(f"{name}: <i>{html.escape(measure.text())}</i>")
+            continue
+        text = f"{name}<br>{html.escape(measure.text())}<br>change {measure.change:+.2f}"
+        if measure.change_interval is not None:
+            low, high = measure.change_interval
+            text += f" ({low:+.2f} to {high:+.2f})"
+        blocks.append(text)
     if not comparison.retention.is_known:
-        lines.append("<b>What it cost in biology is not known</b>: draw regions of at least two classes.")
-    lines += [f"- {html.escape(warning)}" for warning in found.warnings]
-    return "<br>".join(lines)
+        blocks.append("<b>What it cost in biology is not known</b>: draw regions of at least two classes.")
+    if found.warnings:
+        blocks.append("<b>Mind</b>" + "".join(f"<br>- {html.escape(text)}" for text in found.warnings))
+    return paragraphs(blocks)

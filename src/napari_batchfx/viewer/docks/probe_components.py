@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["ComponentsPage", "colour_text"]
 
 
+_DASHED = (
+    "Dashed: what slides alone reach when the batch is moved between them. Only above it a component speaks."
+)
+_NO_LEVEL = (
+    "Too few slides or patients to say what they alone reach when the batch is moved between them: a high "
+    "AUROC may be theirs."
+)
+
+
 class ComponentsPage(ProbePage):
     """Runs when it is first asked to: it takes several probes."""
 
@@ -43,11 +52,8 @@ class ComponentsPage(ProbePage):
         self.column.addWidget(self.row)
         for part in self.parts:
             self.column.addWidget(part)
-        self.column.addWidget(
-            hint(
-                "Dashed: what slides alone reach when the batch is moved between them. Only above it a component speaks."
-            )
-        )
+        self.about = hint("")
+        self.column.addWidget(self.about)
         self.single.box.setXLink(self.variance.box)
         self.job = dock.make_job(self.row, self._on_done, lambda: self.row.set_running(self.job.is_running))
         self.row.run.connect(self.start)
@@ -74,7 +80,7 @@ class ComponentsPage(ProbePage):
 
     def _show(self, outcome: ComponentsOutcome | None) -> None:
         self.found = found = None if outcome is None else outcome.result
-        for part in self.parts:
+        for part in (*self.parts, self.about):
             part.setVisible(found is not None)
         for plot in (self.single, self.variance, self.first):
             plot.show_result(found)
@@ -91,6 +97,7 @@ class ComponentsPage(ProbePage):
             )
         )
         self.colour.setText(colour_text(found))
+        self.about.setText(_DASHED if np.isfinite(found.auroc_level).any() else _NO_LEVEL)
 
 
 def _best(found: SignatureResult) -> str:

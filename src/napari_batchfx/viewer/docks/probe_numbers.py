@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from napari_batchfx.study import ProbeOutcome
     from napari_batchfx.viewer.docks.common import Dock
 
-__all__ = ["CalibrationPage", "ConfusionPage", "NumbersPage", "numbers_text"]
+__all__ = ["CalibrationPage", "ConfusionPage", "NumbersPage", "numbers_text", "paragraphs", "text_label"]
 
 _TOGETHER = {"spatial block": "pieces of the slides"}
 
@@ -33,6 +34,11 @@ def text_label(name: str) -> QLabel:
     label.setAccessibleName(name)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     return label
+
+
+def paragraphs(blocks: Sequence[str]) -> str:
+    """Blocks of rich text with a little air between them."""
+    return "".join(f"<p style='margin-top:0px; margin-bottom:6px'>{block}</p>" for block in blocks)
 
 
 class NumbersPage(ProbePage):
@@ -121,9 +127,10 @@ def numbers_text(result: SiteProbeResult) -> str:
         )
     if result.association is not None:
         lines.append(f"class with {result.batch}: Cramér's V {result.association:.2f} (0 free, 1 tied)")
-    lines += _support(result)
-    lines += [f"<b>Mind</b>: {html.escape(warning)}" for warning in result.warnings]
-    return "<br>".join(lines)
+    blocks = ["<br>".join(lines), "<br>".join(_support(result))]
+    if result.warnings:
+        blocks.append("<b>Mind</b>" + "".join(f"<br>- {html.escape(text)}" for text in result.warnings))
+    return paragraphs(blocks)
 
 
 def _support(result: SiteProbeResult) -> list[str]:

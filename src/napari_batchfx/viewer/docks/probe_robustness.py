@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_batchfx.probe.metrics.shown import SHOWN
 from napari_batchfx.viewer.docks.common import RunRow, hint
-from napari_batchfx.viewer.docks.probe_numbers import text_label
+from napari_batchfx.viewer.docks.probe_numbers import paragraphs, text_label
 from napari_batchfx.viewer.docks.probe_pages import ProbePage
 from napari_batchfx.viewer.texts import accuracy
 
@@ -90,7 +90,7 @@ def robustness_text(found: dict[str, MetricResult]) -> str:
             blocks.append(f"{title}: <i>{html.escape(one.reason or 'not defined here')}</i>")
         warnings += [text for text in one.warnings if text != one.reason]
     minds = "".join(f"<br>- {html.escape(text)}" for text in dict.fromkeys(warnings))
-    return "<br>".join(blocks) + (f"<br><b>Mind</b>{minds}" if minds else "")
+    return paragraphs([*blocks, f"<b>Mind</b>{minds}"] if minds else blocks)
 
 
 def _support(one: MetricResult) -> str:

@@ -49,7 +49,7 @@ class CalibrationPlot(Plot):
             self.box.addItem(pg.PlotCurveItem(x, y, pen=pg.mkPen(ACCENT, width=1.5)))
             dots = pg.ScatterPlotItem(x, y, size=size, brush=pg.mkBrush(ACCENT), pen=pg.mkPen(self.ground))
             self.box.addItem(dots)
-        self.box.setRange(xRange=(0, 1), yRange=(0, 1), padding=0.07)
+        self.box.setRange(xRange=(0, 1), yRange=(0, 1), padding=0.12)  # a dot at 1, 1 whole
 
     def tip_at(self, point: QPointF) -> str:
         """The bin under the pointer."""
