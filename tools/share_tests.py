@@ -2,7 +2,8 @@
 
 With ``--share FOLDER`` a process runs a file of tests only if it is the first to make a folder of that name in FOLDER; each
 file runs in exactly one process, and a file's tests run together, in their order. Large files come first, because they
-take longest as a rule: what is left for the end is short. Load with ``-p share_tests``.
+take longest as a rule: what is left for the end is short. ``FOLDER.files`` lists what there is to run. Load with
+``-p share_tests``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("--share"):
         size = {file: os.path.getsize(config.rootpath / file) for file in {file_of(item) for item in items}}
         items.sort(key=lambda item: (-size[file_of(item)], file_of(item)))  # stable: a file keeps its order
+        with open(f"{config.getoption('--share')}.files", "a", encoding="utf-8") as listed:
+            listed.write("".join(f"{file}\n" for file in size))
 
 
 def claimed(items, folder):

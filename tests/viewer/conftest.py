@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+
 import numpy as np
 import pytest
 
@@ -16,6 +19,22 @@ def wait(qtbot):
         qtbot.waitUntil(lambda: bool(condition()), timeout=int(seconds * 1000))
 
     return until
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _little_to_collect():
+    """napari collects garbage for each layer and window that goes: not through all that was imported before the first."""
+    for name in (
+        "napari._qt.qt_main_window",
+        "napari_batchfx.viewer.workbench",
+        "sklearn.linear_model",
+        "torch",
+    ):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -77,8 +77,7 @@ class Painter(QObject):
         """Begin an empty picture; jobs that still run add to the old one."""
         self.overview = Overview(self._session.tile_listeners)
         self._timer.stop()
-        for entry in self._session.study.slides:
-            self._session.drop(entry, "encoded")
+        self._session.drop_all("encoded")
 
     def stop(self) -> None:
         """Draw nothing more."""

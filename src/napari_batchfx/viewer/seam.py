@@ -6,7 +6,8 @@ the Qt classes private. Everything else in this package asks here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,9 @@ __all__ = [
     "drawn_nodes",
     "fit_to",
     "grid",
+    "insert_layer",
     "line_node",
+    "many_layers",
     "on_theme_changed",
     "on_view_changed",
     "on_window_closed",
@@ -115,6 +118,38 @@ def on_view_changed(viewer: napari.Viewer, callback: Callable[..., None]) -> Cal
             source.disconnect(moved)
 
     return disconnect
+
+
+def insert_layer(viewer: napari.Viewer, position: int, layer: Any, *, select: bool) -> None:
+    """Put a layer at a place of the list; ``select=False``: what is selected stays so.
+
+    napari selects what it inserts. To select it and give the selection back lays out the panel of layer controls twice, a third of
+    the time that the layer takes; where napari has no switch for it any more, that is what happens.
+    """
+    layers = viewer.layers
+    before = set(layers.selection)
+    switch = getattr(layers, "_activate_on_insert", None)
+    if select or switch is None:
+        layers.insert(position, layer)
+        if not select:
+            layers.selection = before
+        return
+    layers._activate_on_insert = False
+    try:
+        layers.insert(position, layer)
+    finally:
+        layers._activate_on_insert = switch
+
+
+@contextmanager
+def many_layers(viewer: napari.Viewer) -> Iterator[None]:
+    """Inside, layers come and go and the scene is put in order once, at the end.
+
+    napari does it after each layer, and after each that goes collects all garbage of the process, 0.1 s and more once
+    torch is loaded.
+    """
+    with viewer.layers.batched_update():
+        yield
 
 
 def qt_window(viewer: napari.Viewer) -> Any:

@@ -139,18 +139,19 @@ class Session(QObject, SlideLayers):
         blocked = self.blockSignals(True)  # the docks hear of all of it at once, below
         self._removing = True
         try:
-            for layer in [layer for layer in self.viewer.layers if tag(layer)]:
-                self.viewer.layers.remove(layer)
-            self._removing = False
-            self.study = study
-            study.leave_a_core_free()
-            self._dismissed.clear()
-            old.close()
-            # Of many slides a few are shown; the others are in the table, and Show brings them.
-            for entry in study.slides if len(study.slides) <= MANY else study.slides[:SHOWN_OF_MANY]:
-                with contextlib.suppress(BatchfxError):  # missing slides are listed in study.problems
-                    self.show_slide(entry)
-            push(self)
+            with seam.many_layers(self.viewer):
+                for layer in [layer for layer in self.viewer.layers if tag(layer)]:
+                    self.viewer.layers.remove(layer)
+                self._removing = False
+                self.study = study
+                study.leave_a_core_free()
+                self._dismissed.clear()
+                old.close()
+                # Of many slides a few are shown; the others are in the table, and Show brings them.
+                for entry in study.slides if len(study.slides) <= MANY else study.slides[:SHOWN_OF_MANY]:
+                    with contextlib.suppress(BatchfxError):  # missing slides are listed in study.problems
+                        self.show_slide(entry)
+                push(self)
         finally:
             self._removing = False
             self.blockSignals(blocked)
@@ -216,12 +217,7 @@ class Session(QObject, SlideLayers):
         """Take a slide and its layers out of the study; jobs under way are stopped, they may be reading it."""
         for job in self._jobs:
             job.cancel()
-        self._removing = True
-        try:
-            for layer in self.layers_of(entry):
-                self.viewer.layers.remove(layer)
-        finally:
-            self._removing = False
+        self._take(self.layers_of(entry))
         self.study.remove_slide(entry)
         self.slides_changed.emit()
 

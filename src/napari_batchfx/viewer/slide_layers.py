@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_batchfx.viewer import layers as batchfx_layers
+from napari_batchfx.viewer import seam
 from napari_batchfx.viewer.layers import tag
 from napari_batchfx.viewer.overlays import KINDS
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from napari_batchfx.tiles import TileMap
 
 __all__ = ["SlideLayers"]
+
+_STAYS = ("slide", "regions", "landmarks")
+"""What does not follow from a slide's pixels."""
 
 
 class SlideLayers:
@@ -75,13 +81,23 @@ class SlideLayers:
 
     def drop(self, entry: SlideEntry, kind: str) -> None:
         """Take a slide's layer of that kind away (not counted as the user's deletion)."""
-        layer = self.layer(entry, kind)
-        if layer is not None:
-            self._removing = True
-            try:
-                self.viewer.layers.remove(layer)
-            finally:
-                self._removing = False
+        self.drop_all(kind, of=[entry])
+
+    def drop_all(self, *kinds: str, of: Iterable[SlideEntry] | None = None) -> None:
+        """Take the layers of these kinds away from slides (default: all), together."""
+        slides = self.study.slides if of is None else of
+        found = [self.layer(entry, kind) for entry in slides for kind in kinds]
+        self._take([layer for layer in found if layer is not None])
+
+    def _take(self, layers: Sequence[Layer]) -> None:
+        """Remove layers; not counted as the user's deletion."""
+        self._removing = True
+        try:
+            with seam.many_layers(self.viewer) if len(layers) > 1 else contextlib.nullcontext():
+                for layer in layers:
+                    self.viewer.layers.remove(layer)
+        finally:
+            self._removing = False
 
     def _insert(self, layer: Layer, entry: SlideEntry) -> Layer:
         """Insert a layer among its slide's, in the order of ``KINDS``."""
@@ -95,9 +111,9 @@ class SlideLayers:
                     break
                 position = index + 1
         active = self.viewer.layers.selection.active
-        self.viewer.layers.insert(position, layer)
-        if active is not None and tag(layer)["kind"] != "slide":
-            self.viewer.layers.selection.active = active
+        seam.insert_layer(
+            self.viewer, position, layer, select=active is None or tag(layer)["kind"] == "slide"
+        )
         return layer
 
     def _rescale(self, entry: SlideEntry) -> None:
@@ -107,15 +123,11 @@ class SlideLayers:
             layer.scale = mpp
             layer.translate = tuple(side / 2 for side in mpp)
             layer.units = ("um", "um")
-        for other in self.layers_of(entry):
-            if tag(other)["kind"] not in ("slide", "regions", "landmarks"):
-                self.drop(entry, tag(other)["kind"])
+        self._take([one for one in self.layers_of(entry) if tag(one)["kind"] not in _STAYS])
 
     def _recolour(self, entry: SlideEntry) -> None:
         """Draw a slide in its new colours; what was computed from the old ones leaves."""
         layer = self.layer(entry, "slide")
         if layer is not None:
             layer.refresh()
-        for other in self.layers_of(entry):
-            if tag(other)["kind"] not in ("slide", "regions", "landmarks"):
-                self.drop(entry, tag(other)["kind"])
+        self._take([one for one in self.layers_of(entry) if tag(one)["kind"] not in _STAYS])

@@ -85,8 +85,7 @@ class StainLayers(QObject):
 
     def drop(self) -> None:
         """Take all previews away; that is no deletion by the user."""
-        for entry in self.session.study.slides:
-            self.session.drop(entry, "preview")
+        self.session.drop_all("preview")
 
     def _set(self, layer: Any) -> None:
         opacity = self.strength if tag(layer).get("blends") else 1.0

@@ -100,5 +100,4 @@ class TileFinder:
     def clear(self) -> None:
         """Take frame and lit tiles away."""
         self.frame.hide()
-        for entry in self.session.study.slides:
-            self.session.drop(entry, "picked")
+        self.session.drop_all("picked")

@@ -91,11 +91,7 @@ def _add_space(session: Session, beside: Layer) -> Layer:
         contrast_limits=(0, 1),
     )
     space.metadata[KEY] = {"slide": info.get("slide"), "kind": "space", "placeholder": True}
-    selected = set(session.viewer.layers.selection)
-    active = session.viewer.layers.selection.active
-    session.viewer.layers.append(space)
-    session.viewer.layers.selection = selected
-    session.viewer.layers.selection.active = active
+    seam.insert_layer(session.viewer, len(session.viewer.layers), space, select=False)
     return space
 
 

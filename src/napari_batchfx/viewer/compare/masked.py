@@ -83,10 +83,7 @@ class MaskedCopies(QObject):
                 self._copies[layer] = (copy, key, opacity)
 
     def _insert(self, layer: Image, copy: Image) -> None:
-        selection = self._viewer.layers.selection
-        active = selection.active
-        self._viewer.layers.insert(self._viewer.layers.index(layer) + 1, copy)
-        selection.active = active
+        seam.insert_layer(self._viewer, self._viewer.layers.index(layer) + 1, copy, select=False)
 
     def _drop(self, layer: Any) -> None:
         copy, _, opacity = self._copies.pop(layer)

@@ -121,9 +121,7 @@ class ComparePart(AdaptPart):
             self.legend.setText("")
             self.table.setText("")
             self.all_runs.hide()
-            for entry in self.session.study.slides:
-                for key, *_ in _VIEWS:
-                    self.session.drop(entry, key)
+            self.session.drop_all(*(key for key, *_ in _VIEWS))
             self.views.setExclusive(False)
             for button in self.views.buttons():
                 button.setChecked(False)

@@ -257,13 +257,14 @@ class ControlsPart(AdaptPart):
         """Show the basket's tiles on their slides."""
         from napari_batchfx.tiles import TileMap
 
+        empty = []
         for entry in self.session.shown_slides():
             own = [tile for tile in self.tiles if tile.slide == entry.name]
             grid = self.dock.guarded(partial(self.session.study.grid, entry)) if own else None
             cells = [] if grid is None else [grid.cell_at(tile.y_um, tile.x_um) for tile in own]
             cells = [cell for cell in cells if cell is not None]
             if grid is None or not cells:
-                self.session.drop(entry, "controls")
+                empty.append(entry)
                 continue
             tile_map = TileMap.from_cells(
                 grid,
@@ -277,6 +278,7 @@ class ControlsPart(AdaptPart):
                 labels=("", "control sample"),
             )
             self.session.show_map(entry, "controls", tile_map, "control samples")
+        self.session.drop_all("controls", of=empty)
 
     def hideEvent(self, event: Any) -> None:
         """Clicks on slides are another dock's again."""

@@ -211,9 +211,7 @@ class TissueBox(More):
             return
         self._job.cancel()
         self._text.clear()
-        for entry in self._session.study.slides:
-            for kind in ("tissue", "artefacts"):
-                self._session.drop(entry, kind)
+        self._session.drop_all("tissue", "artefacts")
         self.numbers.setText("")
 
     def _on_regions(self) -> None:
