@@ -148,3 +148,5 @@ def test_controls_of_other_slides_are_a_part_that_failed(command, slide, tmp_pat
     assert read.exit_code == 3, read.stderr
     facts = said(read)
     assert (facts["tiles"], facts["new"], len(facts["problems"])) == (2, 1, 1)
+    (step,) = json.loads(command("steps", study.folder, "--json").stdout)[:1]
+    assert (step["kind"], step["found"]) == ("controls", "2 tiles (2 by hand) on 1 slide.")

@@ -44,6 +44,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Suggest tissue that is alike on every batch apart from its colour, with a reason a tile."""
         from napari_batchfx.study import Study
+        from napari_batchfx.study.written import record_controls
 
         with Study.open(study) as work:
             _set_batch(work, batch)
@@ -54,6 +55,7 @@ def register(app: typer.Typer) -> None:
             )
             if not dry:
                 work.put_controls(found.tiles)
+                record_controls(work)
                 work.save()
             if as_json:
                 tiles = [vars(tile) for tile in found.tiles]
@@ -108,10 +110,12 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Put the control tiles of a file into a study."""
         from napari_batchfx.study import Study
+        from napari_batchfx.study.written import record_controls
 
         with Study.open(study) as work:
             before = len(work.controls)
             left = work.import_controls(file)
+            record_controls(work)
             work.save()
             n = len(work.controls)
         if as_json:
