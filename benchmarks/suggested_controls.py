@@ -77,11 +77,12 @@ def one(seed: int, folder: Path) -> list[dict[str, Any]]:
                     "n": sum(d["n"].values()),
                     "verdict": d["verdict"],
                     "direction": d["direction"],
+                    "reach": d["reach"],
                 }
                 out.append(row)
                 print(
                     f"{seed}  {kind:<9} ({row['n']} tiles, classes apart {apart:.2f})  {method:<18} "
-                    f"{row['before']:.3f} -> {row['after']:.3f}  {row['verdict']}",
+                    f"{row['before']:.3f} -> {row['after']:.3f}  {row['verdict']}, reach {row['reach']:.1f}",
                     flush=True,
                 )
     return out

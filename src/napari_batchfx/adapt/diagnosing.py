@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from napari_batchfx.adapt.correction import FEW_CONTROLS, MIN_CONTROLS, Correction, control_mask
 from napari_batchfx.adapt.diagnostics import ControlDiagnostics
+from napari_batchfx.adapt.judgement import judgement
 from napari_batchfx.adapt.measures import (
     direction,
     effective_rank,
     leverage,
     placebo,
     principal_angles,
+    reach,
     variance_ratio,
 )
 from napari_batchfx.adapt.standardize import StandardizeOnControls
@@ -109,7 +111,6 @@ def diagnose_job(
     share = _largest_share(slide, y, mask, len(names))
     bad: list[str] = []
     weak: list[str] = []
-    good: list[str] = []
     for name, count in n.items():
         if count < MIN_CONTROLS:
             bad.append(f"{name} has {count} control tiles; at least {MIN_CONTROLS} are needed.")
@@ -124,6 +125,7 @@ def diagnose_job(
     mask, y = mask[kept], y[kept]
     x = feature_matrix(sub).astype(np.float64)
     rank = effective_rank(x[mask], y[mask])
+    facts["reach"] = reach(x, y, mask)
     facts["leverage"] = leverage(x[mask], y[mask], category_codes(sub, "slide")[0][mask])
     units, split_by = independent_units(sub, batch, group)
     if split_by not in ("spatial block", "tile") and not _splittable(units, y, mask, len(names)):
@@ -132,115 +134,18 @@ def diagnose_job(
             units, split_by = np.arange(sub.n_obs), "tile"
     yield Progress(1, 4, "judging controls", "steps")
 
-    judged, chance = yield from _held_out_probe(sub, batch, mask, y, units, method, group, seed)
+    judged, chance, low = yield from _held_out_probe(sub, batch, mask, y, units, method, group, seed)
     yield Progress(2, 4, "judging controls", "steps")
     numbers = yield from _whole_fit(sub, batch, mask, y, x, label, group, units, method, seed)
     yield Progress(3, 4, "judging controls", "steps")
     facts["angles"] = principal_angles(x, y, mask, category_codes(sub, label)[0])
 
     before, after = judged
-    kinds = len(names)
-    if kinds < 2:
-        weak.append(f"There is only one {batch}: nothing to compare.")
-    if not np.isfinite(before):
-        weak.append("Too few control tiles to hold half of them out and check the correction on them.")
-    elif before < chance + 0.1:
-        good.append(
-            f"The {batch} can hardly be recognised on them ({_of100(before)}; guessing {_of100(chance)})."
-        )
-    elif after > before - 0.02:
-        bad.append(
-            f"On held-out controls the {batch} is recognised as well after the correction as before "
-            f"({_of100(before)} -> {_of100(after)})."
-        )
-    elif after > chance + 0.2:
-        weak.append(
-            f"On held-out controls the {batch} is still recognised after the correction ({_of100(before)} "
-            f"-> {_of100(after)}; "
-            f"guessing {_of100(chance)})."
-        )
-    else:
-        good.append(
-            f"On held-out controls the {batch} is recognised in {_of100(before)} before and "
-            f"{_of100(after)} after "
-            f"(guessing {_of100(chance)})."
-        )
+    facts |= {"probe_before": before, "probe_after": after, "chance": chance, "effective_rank": rank}
+    facts |= numbers
     n_known = int((~mask & (category_codes(sub, label)[0] >= 0)).sum())
-    lost = numbers["retention_before"] - numbers["retention_after"]
-    if lost > 0.05:
-        bad.append(f"Correcting on them costs {100 * lost:.1f} points of tissue accuracy.")
-    elif lost > max(0.01, _chance_of(numbers["retention_before"], n_known)):
-        weak.append(f"Correcting on them costs {100 * lost:.1f} points of tissue accuracy.")
-    elif np.isfinite(lost):
-        beyond = " beyond chance" if lost > 0.005 else ""
-        good.append(f"Correcting on them costs no tissue accuracy{beyond}.")
-    fell = numbers["class_before"] - numbers["class_after"]
-    if fell > max(0.01, _chance_of(numbers["class_before"], n_known)):
-        (bad if fell > 0.05 else weak).append(
-            f"A classifier recognises the classes of the other tiles less well after it "
-            f"({_of100(numbers['class_before'])} -> {_of100(numbers['class_after'])})."
-        )
-    if numbers["direction"] < 0.5:
-        weak.append(
-            "They do not carry the difference that the other tiles show (direction "
-            f"{numbers['direction']:.2f})."
-        )
-    elif np.isfinite(numbers["direction"]):
-        good.append(f"They carry the difference (direction {numbers['direction']:.2f}).")
-    if numbers["placebo"] > 0.5:
-        weak.append(
-            f"Chance alone moves tiles {100 * numbers['placebo']:.0f} % as far as the correction does."
-        )
-    if numbers["variance_ratio"] < 0.5 or numbers["variance_ratio"] > 2.0:
-        weak.append(f"The spread of the other tiles changes by a factor of {numbers['variance_ratio']:.2f}.")
-    if rank < 3:
-        weak.append(f"They vary in {rank:.1f} directions only: too uniform to stand for tissue.")
-    if share > 0.5 and min(n_slides.values()) > 1:
-        weak.append(f"{100 * share:.0f} % of a {batch}'s controls come from one slide.")
-    if facts["leverage"] > 0.5:
-        weak.append(
-            f"One slide decides: without it the difference between {batch}s would be taken for another by "
-            f"{100 * facts['leverage']:.0f} %."
-        )
-    notes = []
-    if 0.5 <= numbers["variance_ratio"] < 0.9 or 1.1 < numbers["variance_ratio"] <= 2.0:
-        notes.append(
-            "The spread of the other tiles, counted in that of the controls, is "
-            f"{numbers['variance_ratio']:.2f} "
-            "of what it was."
-        )
-    if batch != "slide" and min(n_slides.values()) == 1:
-        notes.append(
-            f"One slide of a {batch} holds all its controls: they correct that slide, not the {batch} as "
-            "such."
-        )
-    if split_by == "tile":
-        notes.append(
-            "The halves to fit and to judge are split tile by tile: the judgement is on the kind side."
-        )
-    values: dict[str, Any] = dict(numbers)
-    verdict = "not usable" if bad else "weak" if weak else "usable"
-    return ControlDiagnostics(
-        verdict,
-        (bad + weak or good) + notes,
-        effective_rank=rank,
-        split_by=split_by,
-        probe_before=before,
-        probe_after=after,
-        chance=chance,
-        notes=notes,
-        **facts,
-        **values,
-    )
-
-
-def _of100(value: float) -> str:
-    return f"{100 * value:.0f} of 100"
-
-
-def _chance_of(share: float, n: int) -> float:
-    """Standard error of a share of n tiles: a smaller fall is no finding."""
-    return float(np.sqrt(max(share * (1.0 - share), 0.0) / n)) if n and np.isfinite(share) else 0.0
+    verdict, reasons, notes = judgement(facts, batch, n_known, split_by, weak, low)
+    return ControlDiagnostics(verdict, reasons, split_by=split_by, notes=notes, **facts)
 
 
 def _largest_share(slide: NDArray[np.intp], y: NDArray[np.intp], mask: NDArray[np.bool_], b: int) -> float:
@@ -272,8 +177,9 @@ def _held_out_probe(
     method: Correction | None,
     group: str,
     seed: int,
-) -> Generator[Progress, None, tuple[tuple[float, float], float]]:
-    nothing = (float("nan"), float("nan")), float("nan")
+) -> Generator[Progress, None, tuple[tuple[float, float], float, float]]:
+    """Probe before and after, guessing, and the lower end of the interval after."""
+    nothing = (float("nan"), float("nan")), float("nan"), float("nan")
     rows = np.flatnonzero(mask)
     fit_half = _halves(units[rows], y[rows], seed)
     fit = np.zeros(len(mask), dtype=bool)
@@ -288,7 +194,7 @@ def _held_out_probe(
         done = yield from site_probe_job(corrected, batch, group, permutations=0, n_bootstrap=100)
     except (ProbeError, AdaptError):  # too few tiles or groups to judge: the verdict says so
         return nothing
-    return (raw.balanced_accuracy, done.balanced_accuracy), raw.chance
+    return (raw.balanced_accuracy, done.balanced_accuracy), raw.chance, float(done.ci[0])
 
 
 def _whole_fit(

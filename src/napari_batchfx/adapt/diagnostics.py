@@ -51,6 +51,9 @@ class ControlDiagnostics:
         a share of what those for the real batches do.
     variance_ratio : float
         Variance within batches after / before, on tiles that are no controls.
+    reach : float
+        How far the other tiles lie from the controls, in the controls' standard deviations: about 1 where
+        they are alike, more where the correction is carried to tissue that the controls don't show.
     """
 
     verdict: str
@@ -72,6 +75,7 @@ class ControlDiagnostics:
     angles: tuple[float, ...] = ()
     placebo: float = float("nan")
     variance_ratio: float = float("nan")
+    reach: float = float("nan")
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -105,6 +109,7 @@ class ControlDiagnostics:
             ("class recognised on other tiles", pair(self.class_before, self.class_after)),
             ("class structure of other tiles", pair(self.retention_before, self.retention_after)),
             ("direction: controls against other tiles", _number(self.direction)),
+            ("how far other tiles lie from them (1: alike)", _number(self.reach)),
             ("principal angles", ", ".join(f"{one:.0f}°" for one in self.angles) or "-"),
             ("placebo: moved by chance alone", _number(self.placebo)),
             ("spread of other tiles, after over before", _number(self.variance_ratio)),

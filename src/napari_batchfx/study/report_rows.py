@@ -109,6 +109,7 @@ _MEASURES = (
         "placebo",
         "movement for batches that don't exist, as a share of the real one: near 0 is good",
     ),
+    ("reach", "reach", "how far other tiles lie from them in their spread: 1 alike, over 2 a guess"),
     ("variance_ratio", "variance after / before", "far below 1: spread was lost with the batch"),
 )
 
