@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from napari_batchfx import adapt
 from napari_batchfx.adapt import METHODS, TVN, ComBat, Coral, Harmony, Sphere, make_correction
-from napari_batchfx.adapt.combat_model import combat
+from napari_batchfx.adapt.combat_model import batch_effect, combat
 from napari_batchfx.adapt.harmony_model import fit_rounds
 from napari_batchfx.errors import AdaptError
 
@@ -375,3 +375,17 @@ def test_rows_are_corrected_one_by_one(method, seed):
     whole = fitted.transform(table).X
     some = np.random.default_rng(seed).choice(len(x), 11, replace=False)
     np.testing.assert_allclose(fitted.transform(table[some].copy()).X, whole[some], rtol=1e-5, atol=1e-4)
+
+
+def test_combat_takes_a_shift_of_nothing(recwarn):
+    """The relative change of a shift that is exactly 0 was 0 / 0, and the rounds went on to the last."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(40, 6))
+    whole = rng.integers(-3, 4, size=(20, 3)).astype(float)
+    z[:, :3] = np.concatenate([whole, -whole])  # mean exactly 0
+    shift, variance = batch_effect(z[:, :3])
+    assert (shift == 0).all()
+    assert np.isfinite(variance).all()
+    shift, variance = batch_effect(z)
+    assert np.isfinite(shift).all()
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]

@@ -117,14 +117,18 @@ def batch_effect(z: Floats, prior: Prior = "parametric", mean_only: bool = False
         squares = sum_zz - 2.0 * new_shift * sum_z + n * new_shift**2
         new_variance = (0.5 * squares + b) / (n / 2.0 + a - 1.0)
         # as published: by the signed value, so shifts below 0 don't count
-        change = max(
-            float((np.abs(new_shift - old_shift) / old_shift).max()),
-            float((np.abs(new_variance - old_variance) / old_variance).max()),
-        )
+        change = max(_change(new_shift, old_shift), _change(new_variance, old_variance))
         old_shift, old_variance = new_shift, new_variance
         if change < _CONVERGED:
             break
     return old_shift, old_variance
+
+
+def _change(new: Floats, old: Floats) -> float:
+    """Largest change relative to the old values; of an old 0 none where it stays, else without bound."""
+    moved = np.abs(new - old)
+    never = np.where(moved > 0, np.inf, 0.0)
+    return float(np.divide(moved, old, out=never, where=old != 0).max())
 
 
 def _nonparametric(z: Floats, shift: Floats, variance: Floats, mean_only: bool) -> tuple[Floats, Floats]:

@@ -1,11 +1,15 @@
 """Adaptation through a whole network with batch normalisation."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from napari_batchfx.adapt import AdaptiveNetwork, TrainingSettings, load_head
 from napari_batchfx.adapt.heads._norms import adapted, chunked, norm_statistics, set_norms
+from napari_batchfx.encoders.built_in import MINI_WEIGHTS
 from napari_batchfx.errors import AdaptError
 
 TINY = TrainingSettings(targets=16, controls=16, domains=2, steps=40, patience=40, every=20, rate=1e-2)
@@ -136,6 +140,11 @@ def test_batchfx_mini_and_timm_networks_by_name(tmp_path):
     big = np.repeat(np.repeat(x, 2, axis=1), 2, axis=2)
     settings = TrainingSettings(targets=4, controls=4, domains=1, steps=1, every=1)
     net = AdaptiveNetwork("batchfx-mini", "armbn", settings).fit(big, y, where)
+    # pixels are scaled as they were when its weights were trained, not as for ImageNet
+    with safe_open(str(MINI_WEIGHTS), framework="numpy") as file:
+        trained = json.loads(file.metadata()["pretrained_cfg"])
+    assert (list(net.mean), list(net.std)) == (trained["mean"], trained["std"])
+    assert AdaptiveNetwork("resnet10t").mean == (0.485, 0.456, 0.406)
     again = load_head(net.save(tmp_path / "mini"))
     assert np.allclose(again.predict(big).proba, net.predict(big).proba, atol=1e-7)
     with pytest.raises(AdaptError, match="timm knows no network"):

@@ -40,8 +40,8 @@ class AdaptiveNetwork:
         A timm name ("resnet10t"), "batchfx-mini", or a network of your own that gives logits (n, classes).
     method : {"csarmbn", "armbn", "adabn", "erm"}
     settings : TrainingSettings, optional
-    mean, std : (float, float, float)
-        Of the pixels in 0..1, as the network expects them.
+    mean, std : (float, float, float), optional
+        Of the pixels in 0..1, as the network expects them; its own for batchfx-mini, else those of ImageNet.
 
     Attributes
     ----------
@@ -72,13 +72,14 @@ class AdaptiveNetwork:
         method: str = "csarmbn",
         settings: TrainingSettings | None = None,
         *,
-        mean: tuple[float, float, float] = IMAGENET[0],
-        std: tuple[float, float, float] = IMAGENET[1],
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
     ) -> None:
         if method not in NETWORK_METHODS:
             raise AdaptError(f"There is no method {method!r}; there are {', '.join(NETWORK_METHODS)}.")
         self.method, self.settings = method, settings or TrainingSettings()
-        self.mean, self.std = mean, std
+        usual = _pixel_scale(model)
+        self.mean, self.std = mean or usual[0], std or usual[1]
         self.name = model if isinstance(model, str) else type(model).__name__
         self.classes: tuple[str, ...] = ()
         self.curve: list[TrainingPoint] = []
@@ -274,6 +275,17 @@ def _images(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise AdaptError("Tiles must be uint8 images (n, height, width, 3).")
     return images
+
+
+def _pixel_scale(model: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of the pixels that a network was trained with, as far as is known."""
+    if not isinstance(model, str) or model != "batchfx-mini":
+        return IMAGENET
+    from napari_batchfx.encoders.built_in import mini_files
+
+    config = mini_files().pretrained_cfg
+    mean, std = (tuple(float(v) for v in config[key]) for key in ("mean", "std"))
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
 def _build(model: Any, n_classes: int) -> Any:
