@@ -340,3 +340,27 @@ def test_the_command_counts_a_slide_once(study):
     alone = CliRunner().invoke(app, ["align", str(study.folder), "--reference", "A-1", "--slide", "A-2"])
     assert alone.exit_code == 1
     assert "of 2" not in alone.output
+
+
+def test_controls_of_rescans_look_at_no_more_places_than_asked_for(study, monkeypatch):
+    """Of very large rescans a part is looked at, and on both the same places."""
+    run(study.encode_job(["A-1", "B-1"]))
+    set_alignment(study, "A-1", "B-1", found(shift(0, TILE * MPP)))
+    study.update_slide("A-1", site="A")
+    study.update_slide("B-1", site="B")
+    for entry in [entry for entry in study.slides if entry.name not in ("A-1", "B-1")]:
+        study.remove_slide(entry)
+    study.settings.adapt.batch = "site"
+    whole = study.suggest_controls(pairs=True)
+    monkeypatch.setattr("napari_batchfx.study.suggesting._A_SLIDE", 20)
+    part = study.suggest_controls(pairs=True)
+    moved = {"A-1": 0.0, "B-1": TILE * MPP}
+    places = {
+        name: {(t.y_um, round(t.x_um + by, 6)) for t in part.tiles if t.slide == name}
+        for name, by in moved.items()
+    }
+    assert places["A-1"] == places["B-1"]
+    assert 0 < len(places["A-1"]) <= 20
+    assert len(whole.tiles) > len(part.tiles)
+    assert study.suggest_controls(pairs=True, seed=0) == part
+    assert study.suggest_controls(pairs=True, seed=1) != part

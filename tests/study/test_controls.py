@@ -38,6 +38,23 @@ def test_suggested_tiles_are_spread_and_come_with_reasons(study):
     }
 
 
+def test_suggesting_is_a_step_that_fills_an_empty_basket_and_leaves_another(study):
+    found = study.suggest_controls(per_slide=12)
+    study.take_suggestion(found)
+    assert list(study.controls) == list(found.tiles)
+    step = study.steps[-1]
+    assert (step.kind, step.options["per_slide"]) == ("suggest-controls", 12)
+    study.controls = []
+    run(study.run_job([step]))
+    assert list(study.controls) == list(found.tiles)
+    cell = study.control_cells("A-1")[:1]
+    study.put_control_cells("A-1", cell, is_taken=False)  # what a person took out stays out
+    changed = list(study.controls)
+    outcome = run(study.run_job([step])).done[0][1]
+    assert list(study.controls) == changed
+    assert len(outcome.tiles) == len(found.tiles) - 1
+
+
 def test_a_scanner_with_another_colour_gets_the_same_tiles(slide_files, tmp_path):
     """The same tissue with every grey value moved one to one, at another site: pixels count by rank only."""
     image = np.clip(tissue(1) * 200 + 10, 0, 255).astype(np.uint8)

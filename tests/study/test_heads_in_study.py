@@ -61,6 +61,12 @@ def test_a_head_trains_in_a_study_ends_early_and_is_kept(done, tmp_path):
         assert set(applied.numbers["judgements"]) == {"A", "B"}
         assert applied.numbers["judgements"]["A"]["sentence"].startswith(("Like A", "Most like A"))
         assert applied.computed_from["settings"]["train_on"] == ["a saved classifier"]
+        step = study.steps[-1]
+        assert (step.kind, step.options["path"]) == ("apply-head", str(folder / "head.safetensors"))
+        assert "apply-head" in step.as_command()
+        repeated = run(study.run_job([step])).done[0][1]
+        assert repeated.to_dict() == applied.to_dict()
+        applied = study.results.adapt
         kept.encoder = "another"
         kept.save(tmp_path / "other.safetensors")
         with pytest.raises(AdaptError, match=r"other.safetensors was trained on features of another"):
@@ -73,3 +79,13 @@ def test_a_head_trains_in_a_study_ends_early_and_is_kept(done, tmp_path):
     with Study.open(small_study) as again:
         assert again.settings.adapt.head == "csarmbn"
         assert again.results.adapt.to_dict() == applied.to_dict()
+
+
+def test_a_classifier_that_can_not_be_applied_is_called_what_it_is():
+    from napari_batchfx.adapt import AdaptiveNetwork, ScanGenMIL
+    from napari_batchfx.study.head_steps import _why_not
+
+    said = _why_not(AdaptiveNetwork("resnet10t", "armbn"))
+    assert "a whole network takes pixels" in said
+    assert "linear" not in said
+    assert "one answer a slide" in _why_not(ScanGenMIL())

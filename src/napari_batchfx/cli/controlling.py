@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
                 )
             )
             if not dry:
-                work.put_controls(found.tiles)
+                work.take_suggestion(found)
                 record_controls(work)
                 work.save()
             if as_json:
@@ -78,6 +78,7 @@ def register(app: typer.Typer) -> None:
         with Study.open(study) as work:
             _set_batch(work, batch)
             found = drive(work.diagnose_controls_job())
+            work.save()
             if as_json:
                 print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
             else:

@@ -194,8 +194,10 @@ class Bench(ProbeBench):
             If it doesn't adapt by itself.
         """
         from napari_batchfx.study.head_steps import loaded_head_job
+        from napari_batchfx.study.recording import recorded
 
-        return self._writing(loaded_head_job(self, path))
+        asked = {"path": str(Path(path).resolve())}
+        return self._writing(recorded(self, "apply-head", loaded_head_job(self, path), asked))
 
     def adapt_all_job(
         self, methods: Sequence[str] | None = None, heads: Sequence[str] = ()

@@ -79,8 +79,8 @@ class ControlBench(Bench):
         """Suggest control samples for ``settings.adapt.batch``, each with its reason.
 
         Tiles of every slide are looked at, at most 400 a slide, apart from their colour and without features
-        (see :func:`napari_batchfx.adapt.controls.suggest`). Nothing is changed: :meth:`put_controls` takes
-        what was suggested.
+        (see :func:`napari_batchfx.adapt.controls.suggest`). Nothing is changed: :meth:`take_suggestion` takes
+        what was suggested, :meth:`put_controls` a part of it.
 
         Parameters
         ----------
@@ -113,11 +113,59 @@ class ControlBench(Bench):
             self.suggest_controls_job(per_slide=per_slide, tissue_class=tissue_class, pairs=pairs, seed=seed)
         )
 
+    def take_suggestion(self, found: ControlSuggestion) -> None:
+        """Put suggested tiles into the basket, and write the suggestion down as a step of the study."""
+        from napari_batchfx.study.recording import add_step, made_step
+
+        self.put_controls(found.tiles)
+        if not self.is_repeating:
+            settings = self.settings.model_copy(deep=True)
+            add_step(self, made_step(self, "suggest-controls", found, settings, found.asked))
+
+    def fill_basket_job(
+        self,
+        *,
+        per_slide: int = 50,
+        tissue_class: str | None = None,
+        pairs: bool = False,
+        seed: int = 0,
+    ) -> Job[ControlSuggestion]:
+        """Suggest control samples and take them, where the basket is empty.
+
+        A basket that holds tiles, or that tiles were taken out of, is what a person chose: it is kept, as
+        drawn regions are. That is what makes a recorded suggestion safe to do again.
+
+        Parameters
+        ----------
+        per_slide, tissue_class, pairs, seed
+            As :meth:`suggest_controls_job` takes them.
+
+        Returns
+        -------
+        Job
+            Returns a :class:`ControlSuggestion`, of the tiles that are in the basket then.
+        """
+        asked = {"per_slide": per_slide, "tissue_class": tissue_class, "pairs": pairs, "seed": seed}
+        return self._watched(self._fill_basket(asked))
+
+    def _fill_basket(self, asked: dict[str, Any]) -> Job[ControlSuggestion]:
+        from napari_batchfx.jobs import Progress
+        from napari_batchfx.study.suggesting import ControlSuggestion, suggest_controls_job
+
+        yield Progress(0, 0, "looking at tissue")
+        if self.controls:
+            tiles = tuple(tile for tile in self.controls if tile.is_taken)
+            return ControlSuggestion(tiles, f"{len(tiles):,} control tiles, as they were chosen.", (), asked)
+        found = yield from suggest_controls_job(self, **asked)
+        self.take_suggestion(found)
+        return found
+
     def diagnose_controls_job(self) -> Job[ControlDiagnostics]:
         """Judge the control samples with the correction of the settings, before anything is corrected."""
+        from napari_batchfx.study.recording import recorded
         from napari_batchfx.study.steps import diagnose_controls_job
 
-        return self._watched(diagnose_controls_job(self))
+        return self._watched(recorded(self, "judge-controls", diagnose_controls_job(self)))
 
     def export_controls(self, path: Path | str, *, with_identifiers: bool = False) -> Path:
         """Write the basket as CSV or, by the file's suffix, GeoJSON; slides by name only if asked.

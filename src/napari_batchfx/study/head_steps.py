@@ -42,15 +42,39 @@ def loaded_head_job(study: Bench, path: Path | str) -> Job[AdaptOutcome]:
     table = make_study_table(recipe, "tissue", list(study.slides))
     head = load_head(path, encoder_key(table))
     if not isinstance(head, NeuralHead):
-        raise StudyError(
-            f"{Path(path).name}: it doesn't adapt by itself (a linear classifier belongs to the correction "
-            "it was trained with); choose one that does, such as CS-ARM-BN."
-        )
+        raise StudyError(f"{Path(path).name}: {_why_not(head)}")
     choice = choice.model_copy(update={"head": head.method, "train_on": [_SAVED]})
     origin = computed_from(recipe, table, choice.said())
     outcome = yield from head_outcome_job(table, choice, np.zeros(table.n_obs, dtype=bool), origin, head=head)
     study.results.keep(outcome)
     return outcome
+
+
+def _why_not(head: object) -> str:
+    """Why a classifier that was read can't be applied to the slides of a study as it is."""
+    from napari_batchfx.adapt import AdaptiveNetwork
+    from napari_batchfx.adapt.heads.onnx import ONNXHead
+    from napari_batchfx.adapt.mil.scangen import ScanGenMIL
+
+    if isinstance(head, ONNXHead):
+        return (
+            "an ONNX classifier is fixed and doesn't adapt by itself; predict with it from Python "
+            "(adapt.load_head), or choose a classifier that adapts, such as CS-ARM-BN."
+        )
+    if isinstance(head, AdaptiveNetwork):
+        return (
+            "a whole network takes pixels, and here classifiers are applied to encoded tiles; predict with "
+            "it from Python (adapt.load_head), or choose a classifier of features, such as CS-ARM-BN."
+        )
+    if isinstance(head, ScanGenMIL):
+        return (
+            "a slide-level classifier (ScanGen) gives one answer a slide, not one a tile; predict with it "
+            "from Python (adapt.load_head)."
+        )
+    return (
+        "it doesn't adapt by itself (a linear classifier belongs to the correction it was trained with); "
+        "choose one that does, such as CS-ARM-BN."
+    )
 
 
 def head_outcome_job(

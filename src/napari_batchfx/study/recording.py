@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADAPT",
+    "APPLY_HEAD",
     "COMPONENTS",
     "ENCODE",
+    "JUDGE_CONTROLS",
     "PROBE",
     "PROBE_AFTER",
     "ROBUSTNESS",
     "STAIN_EFFECT",
+    "SUGGEST_CONTROLS",
     "adapt_step",
     "add_step",
     "made_step",
@@ -95,6 +98,34 @@ ADAPT = register_step(
         "Adapt",
         ("tissue", "stain", "encode", "adapt"),
         "adapt_job",
+        said=lambda outcome: outcome.sentence,
+    )
+)
+APPLY_HEAD = register_step(
+    StepKind(
+        "apply-head",
+        "Apply a saved classifier",
+        ("tissue", "stain", "encode", "adapt"),
+        "apply_head_job",
+        said=lambda outcome: outcome.sentence,
+    )
+)
+SUGGEST_CONTROLS = register_step(
+    StepKind(
+        "suggest-controls",
+        "Suggest control samples",
+        ("tissue", "stain", "encode", "adapt"),
+        "fill_basket_job",
+        needs_tiles=False,
+        said=lambda outcome: outcome.sentence,
+    )
+)
+JUDGE_CONTROLS = register_step(
+    StepKind(
+        "judge-controls",
+        "Judge the control samples",
+        ("tissue", "stain", "encode", "adapt"),
+        "diagnose_controls_job",
         said=lambda outcome: outcome.sentence,
     )
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,11 +40,14 @@ class ControlSuggestion:
     sentence : str
         How many, from where, and what was left out.
     warnings : tuple of str
+    asked : dict
+        What was asked for: arguments of :meth:`Study.suggest_controls_job`.
     """
 
     tiles: tuple[ControlTile, ...]
     sentence: str
     warnings: tuple[str, ...]
+    asked: dict[str, Any] = field(default_factory=dict)
 
 
 def suggest_controls_job(
@@ -67,12 +70,13 @@ def suggest_controls_job(
         raise StudyError(f"{study.name}: there is no slide; add one.")
     frames, looks, warnings = [], [], []
     ticker = Ticker(len(study.slides) * _A_SLIDE, "looking at tissue")
+    wanted = (yield from _places(recipe, ticker, tissue_class, seed)) if pairs else {}
     for index, entry in enumerate(study.slides):
         ticker.done = index * _A_SLIDE
         yield ticker.tick(0)
         try:
             with study.visiting(entry):
-                found = yield from _look(recipe, entry, ticker, tissue_class, pairs, seed)
+                found = yield from _look(recipe, entry, ticker, tissue_class, wanted.get(entry.name), seed)
         except (BatchfxError, OSError) as error:
             warnings.append(str(study.report_problem(entry.name, error)))
             continue
@@ -108,7 +112,8 @@ def suggest_controls_job(
             rows["slide"], rows["y_um"], rows["x_um"], rows["size_um"], chosen.reasons, strict=True
         )
     )
-    return ControlSuggestion(tiles, chosen.sentence, tuple(warnings + chosen.warnings))
+    asked = {"per_slide": per_slide, "tissue_class": tissue_class, "pairs": pairs, "seed": seed}
+    return ControlSuggestion(tiles, chosen.sentence, tuple(warnings + chosen.warnings), asked)
 
 
 def _add_pairs(recipe: Recipe, table: AnnData) -> None:
@@ -117,20 +122,55 @@ def _add_pairs(recipe: Recipe, table: AnnData) -> None:
     add_pairs(recipe.study, table, recipe.grid)
 
 
-def _look(
-    recipe: Recipe, entry: SlideEntry, ticker: Ticker, tissue_class: str | None, pairs: bool, seed: int
-) -> Job[tuple[Any, NDArray[np.float64]] | None]:
-    """Facts and structure of a slide's candidates: their rows of ``obs``, and morphology with the border."""
+def _places(
+    recipe: Recipe, ticker: Ticker, tissue_class: str | None, seed: int
+) -> Job[dict[str, NDArray[np.bool_]]]:
+    """At most 400 places that every slide of an alignment shows, as tiles of each slide's grid (rows, cols).
+
+    Slides that can't be read are left to the looking, which tells of them.
+    """
+    import anndata
     import pandas as pd
 
-    from napari_batchfx.adapt.morphology import describe_tiles, ranks_of
+    parts = []
+    for entry in recipe.study.slides:
+        yield ticker.tick(0)
+        try:
+            with recipe.study.visiting(entry):
+                cells = _candidates(recipe, entry, tissue_class)[0]
+        except (BatchfxError, OSError):
+            continue
+        parts.append(pd.DataFrame({"slide": entry.name, "row": cells[:, 0], "col": cells[:, 1]}))
+    obs = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"slide": [], "row": [], "col": []})
+    obs.index = obs.index.astype(str)
+    table = anndata.AnnData(np.zeros((len(obs), 1), dtype=np.float32), obs=obs)
+    _add_pairs(recipe, table)
+    pair = table.obs["pair"].astype(str).to_numpy()
+    names, shown = np.unique(pair[pair != ""], return_counts=True)
+    if not len(names):
+        return {}  # the choice says what is missing
+    # places that the most slides show first, as those alone may be taken; at random among them
+    order = np.lexsort((np.random.default_rng(seed).random(len(names)), -shown))
+    kept = np.isin(pair, names[order[:_A_SLIDE]])
+    wanted = {}
+    for entry in recipe.study.slides:
+        mine = obs[(obs["slide"] == entry.name).to_numpy() & kept]
+        if not len(mine):
+            continue
+        wanted[entry.name] = np.zeros(recipe.place(entry).grid.shape, dtype=bool)
+        wanted[entry.name][mine["row"].to_numpy(dtype=int), mine["col"].to_numpy(dtype=int)] = True
+    return wanted
+
+
+def _candidates(
+    recipe: Recipe, entry: SlideEntry, tissue_class: str | None
+) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.bool_]]:
+    """Tiles of a slide that could be controls (n, 2), their classes, and whether they are known already."""
     from napari_batchfx.study.annotations import tile_labels
-    from napari_batchfx.tiles import artefact_mask, damaged_tiles, read_tiles
 
     study = recipe.study
     place = recipe.place(entry)
     grid = place.grid
-    yield ticker.tick(0)
     cells = grid.cells(0.8)
     # a control without features corrects nothing: of slides that are encoded in part, that part
     encoded = place.array.has(cells)
@@ -140,16 +180,39 @@ def _look(
     # neither what is in the basket nor what was taken out of it is suggested again
     basket = [replace(tile, is_taken=True) for tile in study.controls]
     none = np.zeros(grid.shape, dtype=bool)
-    in_basket = mark_controls(basket, entry.name, grid, none)[cells[:, 0], cells[:, 1]]
+    known = control | mark_controls(basket, entry.name, grid, none)[cells[:, 0], cells[:, 1]]
     if tissue_class is not None:
         kept = labels == tissue_class
-        cells, labels, control, in_basket = cells[kept], labels[kept], control[kept], in_basket[kept]
+        cells, labels, known = cells[kept], labels[kept], known[kept]
+    return cells, labels, known
+
+
+def _look(
+    recipe: Recipe,
+    entry: SlideEntry,
+    ticker: Ticker,
+    tissue_class: str | None,
+    wanted: NDArray[np.bool_] | None,
+    seed: int,
+) -> Job[tuple[Any, NDArray[np.float64]] | None]:
+    """Facts and structure of a slide's candidates: their rows of ``obs``, and morphology with the border."""
+    import pandas as pd
+
+    from napari_batchfx.adapt.morphology import describe_tiles, ranks_of
+    from napari_batchfx.tiles import artefact_mask, damaged_tiles, read_tiles
+
+    grid = recipe.place(entry).grid
+    yield ticker.tick(0)
+    cells, labels, known = _candidates(recipe, entry, tissue_class)
+    if wanted is not None:
+        # of rescans the same places are looked at on all
+        kept = wanted[cells[:, 0], cells[:, 1]]
+        cells, labels, known = cells[kept], labels[kept], known[kept]
+    elif len(cells) > _A_SLIDE:
+        drawn = np.sort(np.random.default_rng(seed).choice(len(cells), _A_SLIDE, replace=False))
+        cells, labels, known = cells[drawn], labels[drawn], known[drawn]
     if not len(cells):
         return None
-    if len(cells) > _A_SLIDE and not pairs:
-        # of rescans the same places have to be looked at: all of them
-        drawn = np.sort(np.random.default_rng(seed).choice(len(cells), _A_SLIDE, replace=False))
-        cells, labels, control, in_basket = cells[drawn], labels[drawn], control[drawn], in_basket[drawn]
     yield ticker.tick(0)
     mask = artefact_mask(grid.slide, kinds=_ARTEFACTS)
     yield ticker.tick(0)
@@ -163,7 +226,7 @@ def _look(
     for start in range(0, len(cells), _BATCH):
         red = np.ascontiguousarray(read_tiles(grid, cells[start : start + _BATCH])[..., 0])
         parts.append(describe_tiles(red, ranks, grid.mpp))
-        yield ticker.tick(0 if pairs else len(red))
+        yield ticker.tick(len(red))
     look = np.column_stack([np.concatenate(parts), _border(grid, cells)])
     centre = grid.center_um(cells)
     bounds = grid.bounds_um(cells)
@@ -178,7 +241,7 @@ def _look(
             "size_um": grid.size_um,
             "tissue": grid.tissue[cells[:, 0], cells[:, 1]],
             "label": labels,
-            "known": control | in_basket,
+            "known": known,
         }
     )
     for kind in _ARTEFACTS:

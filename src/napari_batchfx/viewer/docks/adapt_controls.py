@@ -337,7 +337,7 @@ class ControlsPart(AdaptPart):
             self.card.say("Click tiles on the slides.", "A second click on a tile takes it out.")
 
     def _on_suggested(self, found: ControlSuggestion) -> None:
-        if self._change(lambda: self.session.study.put_controls(found.tiles)):
+        if self._change(lambda: self.session.study.take_suggestion(found)):
             self.card.say(
                 found.sentence, "\n".join(found.warnings), kind="warn" if found.warnings else "good"
             )
