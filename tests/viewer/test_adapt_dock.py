@@ -240,3 +240,40 @@ def test_a_head_trains_with_its_curve_and_what_it_says_is_compared(dock, wait, t
     assert study.results.adapt is None
     assert shown(session, "after") == {}
     assert not compare.undo_button.isEnabled()
+
+
+def test_all_methods_side_by_side(dock, wait, monkeypatch):
+    """One press runs them all; the table tells accuracy in and out, and a click on a row shows that one."""
+    # two corrections and one classifier are enough to see the table work
+    monkeypatch.setattr("napari_batchfx.adapt.METHODS", ("standardize", "combat"))
+    monkeypatch.setattr("napari_batchfx.viewer.docks.adapt.OFFERED_HEADS", ("armbn",))
+    session, table = dock.session, dock.compare.all_runs
+    study = session.study
+    mark_controls(study)
+    dock.refresh()
+    pick(dock.train_on, "A")
+    click(dock.choices.all_button)
+    rest(dock, wait)
+    assert [str(one) for one in study.problems] == []
+    found = {
+        one.computed_from["settings"].get("head", one.computed_from["settings"]["method"]): one
+        for one in table.outcomes
+    }
+    assert set(found) == {"standardize", "combat", "armbn"}
+    assert table.isVisible()
+    # nothing that no correction changes is computed twice
+    assert found["combat"].result.head_before is found["standardize"].result.head_before
+    names = [table.horizontalHeaderItem(i).text() for i in range(table.columnCount())]
+    assert names == ["method", "in", "before", "after", "origin", "tissue", "moved"]
+    for row, outcome in enumerate(table.outcomes):
+        comparison = outcome.numbers["comparison"]
+        for column, key in ((1, "inside_after"), (3, "balanced_accuracy_after")):
+            assert table.item(row, column).text() == f"{comparison[key]['value']:.2f}"
+        assert "AUC" in table.item(row, 3).toolTip()
+        assert "ECE" in table.item(row, 3).toolTip()
+        assert comparison["inside_after"]["ci"][0] < comparison["inside_after"]["ci"][1]
+    other = next(i for i, one in enumerate(table.outcomes) if one is not study.results.adapt)
+    table.cellClicked.emit(other, 0)
+    assert study.results.adapt is table.outcomes[other]
+    assert "every class counts the same" in dock.compare.table.text()
+    assert set(shown(session, "after")) >= {"B-1", "B-2"}

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from napari_batchfx.adapt.head import Prediction
+from napari_batchfx.adapt.intervals import change_interval, draw_units, share_interval
 from napari_batchfx.errors import AdaptError
 
 __all__ = ["Comparison", "Estimate", "compare_predictions"]
@@ -40,9 +41,17 @@ class Comparison:
         Tiles with a known class that the accuracy rests on, and the groups they come from.
     balanced_accuracy_before, balanced_accuracy_after, balanced_accuracy_difference : Estimate or None
     macro_f1_before, macro_f1_after, macro_f1_difference : Estimate or None
-        95 % intervals by a bootstrap of whole groups; the difference is paired. ``None`` without truth.
+        95 % intervals over whole groups, wider where there are few (:mod:`napari_batchfx.adapt.intervals`);
+        the difference is paired. ``None`` without truth.
     recall_before, recall_after : dict
         Share of each class that is right.
+    auc_before, auc_after : float or None
+        Area under the ROC curve, each class against the others, mean over the classes.
+    ece_before, ece_after : float or None
+        Expected calibration error, every class with the same weight: 0.1 means that stated probabilities are
+        off by 10 points on average. None of these numbers moves if one class is more frequent elsewhere.
+    inside_before, inside_after : Estimate or None
+        Balanced accuracy on the slides it learns from, on tiles held out by patient, slide or place.
     warnings : list of str
     """
 
@@ -59,6 +68,12 @@ class Comparison:
     macro_f1_difference: Estimate | None = None
     recall_before: dict[str, float] = field(default_factory=dict)
     recall_after: dict[str, float] = field(default_factory=dict)
+    auc_before: float | None = None
+    auc_after: float | None = None
+    ece_before: float | None = None
+    ece_after: float | None = None
+    inside_before: Estimate | None = None
+    inside_after: Estimate | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -156,6 +171,7 @@ def compare_predictions(
     p = [np.array([code[v] for v in q.label[rows]], dtype=np.intp) for q in (before, after)]
     unit = np.unique(group[rows].astype(str), return_inverse=True)[1]
     numbers, recall = _scores(y, p, unit, len(names), n_bootstrap, seed)
+    auc, ece = zip(*(_probabilities(one, known, rows) for one in (before, after)), strict=True)
     warnings: list[str] = []
     n_groups = int(unit.max()) + 1
     if n_groups < 5:
@@ -178,7 +194,34 @@ def compare_predictions(
         recall_after={names[c]: v for c, v in recall[1].items()},
         warnings=warnings,
         **numbers,
+        auc_before=auc[0],
+        auc_after=auc[1],
+        ece_before=ece[0],
+        ece_after=ece[1],
     )
+
+
+def _probabilities(
+    found: Prediction, known: NDArray[Any], rows: NDArray[np.bool_]
+) -> tuple[float | None, float | None]:
+    """AUC and calibration error over the tiles whose class the classifier knows, classes weighted equally."""
+    from sklearn.metrics import roc_auc_score
+
+    from napari_batchfx.probe.calibration import calibration
+
+    code = {name: i for i, name in enumerate(found.classes)}
+    y = np.array([code.get(v, -1) for v in known[rows]], dtype=np.intp)
+    proba, y = found.proba[rows][y >= 0], y[y >= 0]
+    present = np.unique(y)
+    if not len(y):
+        return None, None
+    n = np.bincount(y, minlength=len(found.classes))
+    weight = 1.0 / n[y]
+    auc = None
+    if len(present) > 1:
+        # the others count the same, too: a class that is frequent doesn't stand for all others
+        auc = float(np.mean([roc_auc_score(y == c, proba[:, c], sample_weight=weight) for c in present]))
+    return auc, float(calibration(proba, y, weight)["ece"])
 
 
 def _scores(
@@ -196,8 +239,8 @@ def _scores(
         counts = np.zeros((n_units, n_classes, n_classes))
         np.add.at(counts, (unit, y, p), 1.0)
         tables.append(counts.reshape(n_units, -1))
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(n_units, np.full(n_units, 1.0 / n_units), size=max(n_bootstrap, 1)).astype(float)
+    holds = tables[0].reshape(n_units, n_classes, n_classes).sum(axis=2) > 0
+    times, free = draw_units(holds, n_bootstrap, seed)
     times = np.vstack([np.ones(n_units), times])
     present = np.bincount(y, minlength=n_classes) > 0
     out: dict[str, Any] = {}
@@ -213,8 +256,13 @@ def _scores(
         values["balanced_accuracy"].append(np.nanmean(r, axis=1))
         values["macro_f1"].append(np.nanmean(f1, axis=1))
         recall.append({int(c): float(v) for c, v in zip(np.flatnonzero(present), r[0], strict=True)})
+    is_same = bool(np.array_equal(predictions[0], predictions[1]))
     for name, (first, second) in values.items():
-        for suffix, v in (("before", first), ("after", second), ("difference", second - first)):
-            low, high = np.quantile(v[1:], [0.025, 0.975])
-            out[f"{name}_{suffix}"] = Estimate(float(v[0]), (float(low), float(high)))
+        for suffix, v in (("before", first), ("after", second)):
+            ends = share_interval(v[0], v[1:], n_units, free, len(y))
+            out[f"{name}_{suffix}"] = Estimate(float(v[0]), ends)
+        change = second - first
+        # the same call for every tile is no change that happened to be none
+        ends = (0.0, 0.0) if is_same else change_interval(change[0], change[1:], n_units, free)
+        out[f"{name}_difference"] = Estimate(float(change[0]), ends)
     return out, recall

@@ -19,7 +19,7 @@ from napari_batchfx.probe.columns import category_codes, feature_matrix, has_val
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["ERMHead", "Prediction"]
+__all__ = ["ERMHead", "Prediction", "training_folds"]
 
 MIN_LABELLED = 5
 _GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -177,7 +177,7 @@ class ERMHead:
         z = basis.transform(x[rows])
         how = "given"
         if self._fixed is None:
-            inner, how = _training_folds(table, rows, y, group, self.seed)
+            inner, how, _ = training_folds(table, rows, y, group, self.seed)
             if inner is None:
                 self.c = 1e-2
                 self.warnings.append(
@@ -261,10 +261,10 @@ class ERMHead:
         return head
 
 
-def _training_folds(
+def training_folds(
     table: AnnData, rows: NDArray[np.intp], y: NDArray[np.intp], group: str, seed: int
-) -> tuple[NDArray[np.intp] | None, str]:
-    """Inner folds for the penalty, every class in every training part."""
+) -> tuple[NDArray[np.intp] | None, str, NDArray[np.intp]]:
+    """Folds of rows with every class in every training part, what they hold out together, and its codes."""
     from napari_batchfx.probe.folds import grouped_folds, spatial_regions
 
     n_classes = int(y.max()) + 1
@@ -289,5 +289,5 @@ def _training_folds(
         folds = grouped_folds(codes, y, min(3, fewest), seed)
         whole = all(len(np.unique(y[folds != k])) == n_classes for k in np.unique(folds))
         if whole and len(np.unique(folds)) > 1:
-            return folds, name
-    return None, "default"
+            return folds, name, np.asarray(codes, dtype=np.intp)
+    return None, "default", np.arange(len(rows))

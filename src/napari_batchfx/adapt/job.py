@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
-from napari_batchfx.adapt.comparison import Comparison, compare_predictions
+from napari_batchfx.adapt.comparison import Comparison, Estimate, compare_predictions
 from napari_batchfx.adapt.controls import ControlDiagnostics, diagnose_job
 from napari_batchfx.adapt.correction import Correction, control_mask
 from napari_batchfx.adapt.head import ERMHead, Prediction
+from napari_batchfx.adapt.inside import accuracy_inside_job
 from napari_batchfx.adapt.methods import make_correction
 from napari_batchfx.adapt.units import independent_units
 from napari_batchfx.errors import AdaptError
@@ -24,7 +25,7 @@ from napari_batchfx.probe.metrics import MetricResult, class_retention
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["AdaptResult", "adapt_job"]
+__all__ = ["AdaptResult", "PlainHead", "adapt_job"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,19 @@ class AdaptResult:
     retention_after: MetricResult
     warnings: list[str]
 
+    @property
+    def plain(self) -> PlainHead:
+        """What doesn't depend on the correction, for another one."""
+        return PlainHead(self.head_before, self.comparison.inside_before)
+
+
+@dataclass(frozen=True)
+class PlainHead:
+    """The classifier on raw features, and its accuracy on held-out tiles of the slides it learned from."""
+
+    head: ERMHead
+    inside: Estimate | None
+
 
 def adapt_job(
     table: AnnData,
@@ -78,6 +92,7 @@ def adapt_job(
     group: str = "patient",
     seed: int = 0,
     n_bootstrap: int = 1000,
+    plain: PlainHead | None = None,
 ) -> Job[AdaptResult]:
     """Train a classifier on some slides and apply it to the others, with and without a correction.
 
@@ -102,6 +117,9 @@ def adapt_job(
     covariates : sequence of str
         Passed to the correction.
     seed, n_bootstrap : int
+    plain : PlainHead, optional
+        Of an earlier call with the same table, training tiles and settings (``result.plain``): the head on
+        raw features, which no correction changes, is then not trained again.
 
     Returns
     -------
@@ -170,9 +188,17 @@ def adapt_job(
 
     heads: list[ERMHead] = []
     predictions: list[Prediction] = []
+    inside: list[Estimate | None] = []
     for features in (sub, corrected):
-        head = ERMHead(seed=seed)
-        yield from head.fit_steps(features[train[rows]].copy(), label, group, ticker)
+        if plain is not None and features is sub:
+            head, held_out = plain.head, plain.inside
+        else:
+            head, own = ERMHead(seed=seed), features[train[rows]].copy()
+            yield from head.fit_steps(own, label, group, ticker)
+            held_out = yield from accuracy_inside_job(
+                own, label, group, c=head.c, seed=seed, n_bootstrap=n_bootstrap, ticker=ticker
+            )
+        inside.append(held_out)
         part = head.predict(features)
         proba = np.full((n, len(head.classes)), np.nan)
         proba[rows] = part.proba
@@ -190,6 +216,7 @@ def adapt_job(
             "All labelled tiles of the other slides are controls, so the accuracy there can't be judged."
         )
     comparison = compare_predictions(before, after, truth, units, n_bootstrap=n_bootstrap, seed=seed)
+    comparison = replace(comparison, inside_before=inside[0], inside_after=inside[1])
     yield ticker.tick()
 
     diagnostics = yield from diagnose_job(

@@ -42,6 +42,13 @@ def register(app: typer.Typer) -> None:
         train_on: Annotated[
             list[str] | None, typer.Option(help="Slides, or values of the batch, that the model learns from.")
         ] = None,
+        every: Annotated[
+            bool, typer.Option("--all", help="Every correction and classifier side by side, as in the dock.")
+        ] = False,
+        load: Annotated[
+            Path | None,
+            typer.Option(help="Apply a saved classifier that adapts by itself, instead of training one."),
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
         _list: Annotated[
             bool,
@@ -53,11 +60,15 @@ def register(app: typer.Typer) -> None:
         """Correct a study's predictions on its control samples and say what changes."""
         from pydantic import ValidationError
 
+        from napari_batchfx.adapt import OFFERED_HEADS
         from napari_batchfx.study import Study
 
-        every = method == "all"
+        if load is not None and every:
+            raise typer.BadParameter("a saved classifier is one; leave out --all", param_hint="--load")
+        # --method all: every correction; --all: the classifiers that adapt by themselves, too
+        asked, every = every, every or method == "all"
         given = {
-            "method": None if every else method,
+            "method": None if method == "all" else method,
             "head": head,
             "batch": batch,
             "train_on": train_on or None,
@@ -71,7 +82,13 @@ def register(app: typer.Typer) -> None:
                     option = f"--{key.replace('_', '-')}"
                     raise typer.BadParameter(error.errors()[0]["msg"], param_hint=option) from error
             try:
-                outcomes = drive(work.adapt_all_job()) if every else [drive(work.adapt_job())]
+                heads = list(OFFERED_HEADS) if asked else []
+                if load is not None:
+                    outcomes = [drive(work.apply_head_job(load))]
+                elif every:
+                    outcomes = drive(work.adapt_all_job(heads=heads))
+                else:
+                    outcomes = [drive(work.adapt_job())]
                 _print_outcomes(outcomes, every=every, as_json=as_json)
                 # After the results: what was computed is said even where it can't be kept.
                 work.save()
@@ -111,7 +128,8 @@ def _print_outcomes(outcomes: list[AdaptOutcome], *, every: bool, as_json: bool)
 
 def _method(outcome: AdaptOutcome) -> str:
     settings = outcome.computed_from["settings"]
-    return str(settings.get("head") or settings["method"])
+    head = settings.get("head")
+    return str(head if head and head != "linear" else settings["method"])
 
 
 def _facts(outcome: AdaptOutcome) -> dict[str, Any]:
@@ -122,19 +140,42 @@ def _side_by_side(outcomes: list[AdaptOutcome]) -> Table:
     """One line a correction: accuracy where classes are known, and what it costs in biology."""
     from rich.table import Table
 
-    table = Table("method", "balanced accuracy before", "after", "changed", "class structure", "controls")
+    table = Table(
+        "method",
+        "accuracy in",
+        "out before",
+        "out after",
+        "AUC",
+        "ECE",
+        "probe left",
+        "class structure",
+        "changed",
+        "controls",
+        caption="Balanced accuracy: every class counts the same. In: held-out tiles of the slides it learns "
+        "from; out: the other slides. AUC and ECE are those on the other slides, before to after.",
+    )
     for one in outcomes:
         comparison, controls = one.numbers["comparison"], one.numbers["diagnostics"]
         kept = [one.numbers[f"retention_{when}"]["value"] for when in ("before", "after")]
         table.add_row(
             _method(one),
+            _estimate(comparison.get("inside_after")),
             _estimate(comparison["balanced_accuracy_before"]),
             _estimate(comparison["balanced_accuracy_after"]),
+            *(
+                _pair([comparison.get(f"{key}_{when}") for when in ("before", "after")])
+                for key in ("auc", "ece")
+            ),
+            _pair([controls.get("probe_after")]),
+            _pair(kept),
             f"{comparison['n_changed']:,} of {comparison['n']:,}",
-            " to ".join("-" if value is None else f"{value:.2f}" for value in kept),
             controls["verdict"],
         )
     return table
+
+
+def _pair(values: list[float | None]) -> str:
+    return " to ".join("-" if value is None else f"{value:.2f}" for value in values)
 
 
 def _estimate(found: dict[str, Any] | None) -> str:

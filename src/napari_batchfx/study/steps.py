@@ -24,6 +24,7 @@ from napari_batchfx.study.tables import (
 
 if TYPE_CHECKING:
     from napari_batchfx.adapt import ControlDiagnostics
+    from napari_batchfx.adapt.job import PlainHead
     from napari_batchfx.study.bench import Bench
     from napari_batchfx.study.settings import AdaptSettings
 
@@ -63,7 +64,10 @@ def adapt_job(study: Bench, enough: Callable[[], bool] | None = None) -> Job[Ada
 
 
 def _adapt(
-    recipe: Recipe, choice: AdaptSettings, enough: Callable[[], bool] | None = None
+    recipe: Recipe,
+    choice: AdaptSettings,
+    enough: Callable[[], bool] | None = None,
+    plain: PlainHead | None = None,
 ) -> Job[AdaptOutcome]:
     from napari_batchfx.adapt import adapt_job as job
 
@@ -87,6 +91,7 @@ def _adapt(
         label=choice.label,
         group=choice.group,
         seed=choice.seed,
+        plain=plain,
     )
     rows = table_rows(table)
     # Slides by their content: they may be named anew before the result is shown.
@@ -126,7 +131,8 @@ def adapt_all_job(
         # without aligned rescans what learns from pairs has nothing to learn from: no problem to report
         can_pair = has_pairs(study)
         asked = [method for method in asked if REGISTRY[method].needs != "pairs" or can_pair]
-    found = []
+    found: list[AdaptOutcome] = []
+    plain = None  # no correction changes the classifier on raw features: it is trained once
     turns = [("linear", method) for method in dict.fromkeys(asked)]
     turns += [(head, choice.method) for head in dict.fromkeys(heads)]
     for head, method in turns:
@@ -134,11 +140,18 @@ def adapt_all_job(
             continue
         other = choice.model_copy(update={"method": method, "head": head})
         try:
-            found.append((yield from _adapt(recipe, other)))
+            found.append((yield from _adapt(recipe, other, plain=plain)))
+            plain = _plain_of(found[-1]) or plain
         except AdaptError as error:  # another correction may well do
             study.report_problem(f"adapt ({method if head == 'linear' else head})", error)
-    found.append((yield from _adapt(recipe, choice)))
+    found.append((yield from _adapt(recipe, choice, plain=plain)))
     return found
+
+
+def _plain_of(outcome: AdaptOutcome) -> PlainHead | None:
+    from napari_batchfx.adapt import AdaptResult
+
+    return outcome.result.plain if isinstance(outcome.result, AdaptResult) else None
 
 
 def diagnose_controls_job(study: Bench) -> Job[ControlDiagnostics]:

@@ -87,6 +87,19 @@ def adapt_table(outcome: Any) -> str:
                     accuracy(after["value"], after["ci"]),
                 ]
             )
+    for key, text in (("auc", "AUC"), ("ece", "calibration error (ECE)")):
+        before, after = comparison.get(f"{key}_before"), comparison.get(f"{key}_after")
+        if before is not None and after is not None:
+            rows.append([text, accuracy(before), accuracy(after)])
+    inside_before, inside_after = comparison.get("inside_before"), comparison.get("inside_after")
+    if inside_before and inside_after:
+        rows.append(
+            [
+                "accuracy where it learned, held out",
+                accuracy(inside_before["value"], inside_before["ci"]),
+                accuracy(inside_after["value"], inside_after["ci"]),
+            ]
+        )
     kept_before, kept_after = numbers.get("retention_before"), numbers.get("retention_after")
     if kept_before and kept_after and kept_before["value"] is not None:
         before = accuracy(kept_before["value"])
@@ -94,7 +107,10 @@ def adapt_table(outcome: Any) -> str:
         rows.append(["tissue classes kept", before, after])
     text = html_table(["", "before", "after"], rows) if rows else ""
     if comparison.get("n_truth"):
-        text += f"<br>Accuracy on {comparison['n_truth']:,} tiles with a known class."
+        text += (
+            f"<br>Accuracy on {comparison['n_truth']:,} tiles with a known class; every class counts the same, so a "
+            "mixture that differs between slides doesn't move it."
+        )
     else:
         text += "<br>No labels on the slides the prediction is for: accuracy is not known."
     for name, one in (numbers.get("judgements") or {}).items():

@@ -36,6 +36,8 @@ class TrainingData:
     control : bool (n,)
     train, valid : int
         Rows to draw from, and labelled rows to validate on; no group has rows in both.
+    unit : int (n,)
+        Group of each row.
     held_out : str
         What was held out together.
     """
@@ -46,6 +48,7 @@ class TrainingData:
     control: NDArray[np.bool_]
     train: NDArray[np.intp]
     valid: NDArray[np.intp]
+    unit: NDArray[np.intp]
     classes: tuple[str, ...]
     domains: list[str]
     batch: str
@@ -96,6 +99,7 @@ class TrainingData:
             control_mask(table, controls) & finite,
             train,
             valid,
+            unit,
             tuple(names[c] for c in present),
             domains,
             batch,

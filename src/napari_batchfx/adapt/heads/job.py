@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
-from napari_batchfx.adapt.comparison import Comparison, compare_predictions
+from napari_batchfx.adapt.comparison import Comparison, Estimate, compare_predictions
 from napari_batchfx.adapt.correction import control_mask
 from napari_batchfx.adapt.head import Prediction
+from napari_batchfx.adapt.heads._data import TrainingData
 from napari_batchfx.adapt.heads.base import NeuralHead
 from napari_batchfx.adapt.heads.offered import make_head
 from napari_batchfx.adapt.heads.settings import TrainingSettings
 from napari_batchfx.adapt.heads.ways import Ways
+from napari_batchfx.adapt.inside import accuracy_of
 from napari_batchfx.adapt.reference import FEWEST, SlideJudgement
 from napari_batchfx.adapt.units import independent_units
 from napari_batchfx.errors import AdaptError
@@ -136,7 +138,9 @@ def adapt_head_job(
         head = make_head(method, settings)
         training = table[train].copy()
         yield from head.fit_job(training, label, batch, mask[train], group)
-    warnings = list(head.warnings)
+    warnings, inside = list(head.warnings), None
+    if train.any():  # a head of a file comes without what it learned from
+        inside = _inside(head, table[train].copy(), label, batch, mask[train], group, seed, n_bootstrap)
     rows = np.flatnonzero(target)
     part = table[rows].copy()
     mine = mask[rows]
@@ -159,6 +163,7 @@ def adapt_head_job(
     truth[mask] = ""
     units, _ = independent_units(table, batch, group)
     comparison = compare_predictions(wide.source, after, truth, units, n_bootstrap=n_bootstrap, seed=seed)
+    comparison = replace(comparison, inside_before=inside and inside[0], inside_after=inside and inside[1])
     changed = wide.source.predicted & after.predicted & (wide.source.label != after.label)
     warnings += [f"{name}: {j.sentence}" for name, j in judgements.items() if j.is_unlike]
     warnings += comparison.warnings
@@ -173,6 +178,34 @@ def adapt_head_job(
         head,
         list(dict.fromkeys(warnings)),
     )
+
+
+def _inside(
+    head: NeuralHead,
+    table: AnnData,
+    label: str,
+    batch: str,
+    controls: NDArray[np.bool_],
+    group: str,
+    seed: int,
+    n_bootstrap: int,
+) -> tuple[Estimate, Estimate] | None:
+    """Balanced accuracy, without and with adapting, on the seventh that the training held out and ended by.
+
+    Training it again for each of several folds would take several times as long; that the training was
+    ended by these tiles makes it a little kind.
+    """
+    data = TrainingData.of(table, label, batch, controls, group, head.settings.seed)
+    if not len(data.valid) or len(np.unique(data.y[data.valid])) < 2:
+        return None
+    before = head.predict_ways(table, batch, controls, seed=seed).source
+    after = head.predict(table, batch, controls, seed=seed)
+    names = np.asarray(data.classes, dtype=object)[data.y[data.valid]]
+    unit = data.unit[data.valid]
+    first, second = (
+        accuracy_of(one.label[data.valid], names, unit, n_bootstrap, seed) for one in (before, after)
+    )
+    return first, second
 
 
 def _judge(

@@ -18,8 +18,12 @@ __all__ = ["MethodsTable"]
 
 _COLUMNS = (
     ("method", "The correction, or the classifier that adapts by itself."),
+    ("in", "Balanced accuracy with it on the slides it learns from, on tiles held out by patient or place."),
     ("before", "Balanced accuracy on the other slides without it, where classes are known."),
-    ("after", "Balanced accuracy on the other slides with it."),
+    (
+        "after",
+        "Balanced accuracy on the other slides with it: every class counts the same, however frequent.",
+    ),
     ("origin", "How well a classifier still recognises scanner or site on held-out controls."),
     ("tissue", "How well the neighbours of a tile tell its class afterwards: what it cost in biology."),
     ("moved", "Tiles whose class changed."),
@@ -67,9 +71,10 @@ class MethodsTable(QTableWidget):
         for row, outcome in enumerate(self.outcomes):
             settings = _settings(outcome)
             tip = f"{method_name(settings)}, learned from {_learned(outcome) or 'the first with classes'}"
+            more = _more(outcome)
             for column, text in enumerate(_cells(outcome)):
                 item = QTableWidgetItem(text)
-                item.setToolTip(f"{tip}\n{_COLUMNS[column][1]}")
+                item.setToolTip(f"{tip}\n{_COLUMNS[column][1]}{more}")
                 self.setItem(row, column, item)
         self.resizeRowsToContents()
         self.clearSelection()
@@ -100,9 +105,21 @@ def _cells(outcome: AdaptOutcome) -> list[str]:
         kept = outcome.numbers["retention_before"]
     return [
         method_name(_settings(outcome)),
+        short(comparison.get("inside_after")),
         short(comparison.get("balanced_accuracy_before")),
         short(comparison.get("balanced_accuracy_after")),
         short(controls.get("probe_after")),
         short(kept),
         f"{comparison['n_changed']:,}",
     ]
+
+
+def _more(outcome: AdaptOutcome) -> str:
+    """AUC and calibration, which have no room in a narrow table."""
+    comparison = outcome.numbers["comparison"]
+    lines = []
+    for key, name in (("auc", "AUC"), ("ece", "calibration error (ECE)")):
+        before, after = comparison.get(f"{key}_before"), comparison.get(f"{key}_after")
+        if before is not None and after is not None:
+            lines.append(f"\n{name} {before:.2f} before, {after:.2f} after")
+    return "".join(lines)
