@@ -130,10 +130,10 @@ class ControlBench(Bench):
         pairs: bool = False,
         seed: int = 0,
     ) -> Job[ControlSuggestion]:
-        """Suggest control samples and take them, where the basket is empty.
+        """Suggest control samples and take them, where a study has none.
 
-        A basket that holds tiles, or that tiles were taken out of, is what a person chose: it is kept, as
-        drawn regions are. That is what makes a recorded suggestion safe to do again.
+        Control regions that are drawn, and a basket that tiles were put into or taken out of, are what a
+        person chose: they are kept. That is what makes a recorded suggestion safe to do again.
 
         Parameters
         ----------
@@ -150,12 +150,15 @@ class ControlBench(Bench):
 
     def _fill_basket(self, asked: dict[str, Any]) -> Job[ControlSuggestion]:
         from napari_batchfx.jobs import Progress
+        from napari_batchfx.study.steps import has_controls
         from napari_batchfx.study.suggesting import ControlSuggestion, suggest_controls_job
 
         yield Progress(0, 0, "looking at tissue")
-        if self.controls:
+        if self.controls or has_controls(self):
             tiles = tuple(tile for tile in self.controls if tile.is_taken)
-            return ControlSuggestion(tiles, f"{len(tiles):,} control tiles, as they were chosen.", (), asked)
+            return ControlSuggestion(
+                tiles, f"{len(tiles):,} control tiles in the basket, as they were chosen.", (), asked
+            )
         found = yield from suggest_controls_job(self, **asked)
         self.take_suggestion(found)
         return found
