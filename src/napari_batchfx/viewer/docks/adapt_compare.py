@@ -60,6 +60,7 @@ class ComparePart(AdaptPart):
         self.class_name.setAccessibleName("Class")
         self.class_name.setToolTip("Whose probability is shown.")
         self.class_name.setEnabled(False)
+        self.class_name.setMinimumWidth(60)  # the row has to fit into 300 px, scroll bar and all
         grid.addWidget(self.class_name, 1, 2)
         self.all_runs = MethodsTable()
         self.undo_button = tool_button(
