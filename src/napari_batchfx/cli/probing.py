@@ -13,7 +13,6 @@ import typer
 from napari_batchfx.cli._app import command, drive, note, out
 from napari_batchfx.cli._columns import check_columns, usual_batch
 from napari_batchfx.errors import ProbeError
-from napari_batchfx.probe.devices import allow_gpu
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -71,6 +70,8 @@ def probe(
     """Say how well a simple classifier recognises the scanner (or site) from one tile."""
     if as_json and as_csv:
         raise typer.BadParameter("choose --json or --csv")
+    from napari_batchfx.probe.devices import allow_gpu
+
     allow_gpu(device)  # before anything imports scipy
     if colour is not None and not signature:
         raise typer.BadParameter("only with --signature", param_hint="--colour")

@@ -118,7 +118,7 @@ def paired_interval(
     >>> y, unit = np.repeat([0, 1], 20), np.arange(40) // 5
     >>> after = np.where(np.arange(40) % 5 < 1 + np.arange(40) // 5 % 2, 1 - y, y)
     >>> paired_interval(y, y, after, unit, 2).round(2).tolist()
-    [-0.43, -0.15]
+    [-0.46, -0.12]
     """
     drawn = _draws(y, (before, after), unit, n_classes, n_bootstrap, seed)
     change = balanced_accuracy(y, after, n_classes) - balanced_accuracy(y, before, n_classes)
