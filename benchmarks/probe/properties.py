@@ -27,7 +27,7 @@ from tests.probe.metrics.made import table_of  # noqa: E402
 
 from napari_batchfx.jobs import Ticker, run  # noqa: E402
 from napari_batchfx.probe import site_probe  # noqa: E402
-from napari_batchfx.probe.crossfit import crossfit  # noqa: E402
+from napari_batchfx.probe.crossfit import DEFAULT_C  # noqa: E402
 from napari_batchfx.probe.design import read_design  # noqa: E402
 from napari_batchfx.probe.folds import grouped_folds  # noqa: E402
 from napari_batchfx.probe.metrics import croma, robustness_index  # noqa: E402
@@ -52,12 +52,9 @@ def uniform_p(runs: int, probes: list[str]) -> None:
             for seed in range(runs):
                 table = make_batches(shift=0.0, slide_sd=sd, dim=4, class_signal=0, seed=seed, **how)
                 design = read_design(table, "site", "patient", 5, seed, 6)
-                c = 0.01
-                if (
-                    probe == "logistic"
-                ):  # as the probe does: the median of the folds, chosen with the true labels
-                    c = float(np.median(run(crossfit(design, Ticker(80, "", unit="fits"))).c))
-                scores, _ = run(permutation_scores(design, c, 19, seed, Ticker(20, "", unit="fits"), probe))
+                scores, _ = run(
+                    permutation_scores(design, DEFAULT_C, 19, seed, Ticker(20, "", unit="fits"), probe)
+                )
                 higher, same = (
                     (scores[1:] > scores[0] + 1e-12).sum(),
                     (abs(scores - scores[0]) <= 1e-12).sum(),
