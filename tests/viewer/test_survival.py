@@ -121,6 +121,8 @@ def test_closing_one_viewer_leaves_the_others_work_alone(busy, make_napari_viewe
     other = make_napari_viewer(show=True)
     qtbot.wait(50)
     encode.stop()
+    encode.encoding.job.wait()
+    session.study.store().clear()  # opening a window takes longer than these tiles: all of them are to do again
     encode.encoding.encode_slides([entry])  # started while the other viewer is the one in front
     n = len(seen)
     wait(lambda: len(seen) > n)
