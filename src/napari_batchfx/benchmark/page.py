@@ -126,7 +126,19 @@ def _simulated(runs: list[dict[str, Any]]) -> dict[str, Any]:
         reached = float(np.mean([r["out"][even][method] for r in runs]))
         return (reached - out) / gap if gap > 0 else float("nan")
 
+    def closed_of_same(method: str) -> float:
+        """Against the same layers without adaptation, which are what the paper calls ERM."""
+        low = float(np.mean([r["out"][even]["mlp"] for r in runs]))
+        own_gap = float(np.mean([r["in"]["mlp"] for r in runs])) - low
+        reached = float(np.mean([r["out"][even][method] for r in runs]))
+        return (reached - low) / own_gap if own_gap > 0 else float("nan")
+
     bars = {
+        "closed_of_same": {
+            m: closed_of_same(m) for m in ("csarmbn", "csarmbn, classes as they come") if m in methods
+        }
+        if "mlp" in methods
+        else {},
         "closed": {m: closed(m) for m in methods if m in ADAPTING},
         "erm_drop": over(lambda r: r["in"]["erm"] - r["out"][even]["erm"]),
         "gap_closed": (adapted - out) / (inside - out) if inside > out else float("nan"),
@@ -280,11 +292,25 @@ def _simulated_lines(part: dict[str, Any], encoder: str, few: bool) -> list[str]
         if not np.isfinite(closed)
         else f"- CS-ARM-BN closes {100 * closed:.0f} % of the gap when classes are even; bar 90 %: "
         f"{_met(closed >= 0.9)}.",
+        *_closed_of_same(bars.get("closed_of_same", {})),
         *_closed_by_others(bars.get("closed", {})),
         f"- CS-ARM-BN loses {_points(cs)} points at Dirichlet 0.01; bar at most 6: {_met(cs[0] <= 0.06)}.",
         f"- ARM-BN loses {_points(arm)} points there; bar at least 20: {_met(arm[0] >= 0.2)}.",
         "",
     ]
+
+
+def _closed_of_same(closed: dict[str, float]) -> list[str]:
+    said = [f"{NAMES[m]} {100 * v:.0f} %" for m, v in closed.items() if np.isfinite(v)]
+    return (
+        [
+            "- Of the gap of the same layers without adaptation (ERM, two hidden layers): "
+            + ", ".join(said)
+            + "."
+        ]
+        if said
+        else []
+    )
 
 
 def _closed_by_others(closed: dict[str, float]) -> list[str]:
