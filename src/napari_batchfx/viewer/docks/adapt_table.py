@@ -28,6 +28,7 @@ _COLUMNS = (
     ("tissue", "How well the neighbours of a tile tell its class afterwards: what it cost in biology."),
     ("moved", "Tiles whose class changed."),
 )
+_LESS, _NARROW = (4, 5), 330
 
 
 class MethodsTable(QTableWidget):
@@ -63,6 +64,12 @@ class MethodsTable(QTableWidget):
         )
         self.outcomes: list[AdaptOutcome] = []
         self.cellClicked.connect(lambda row, _: self.chosen.emit(self.outcomes[row]))
+
+    def resizeEvent(self, event: Any) -> None:
+        """In a narrow dock the name of the method comes before what was left and what it cost."""
+        super().resizeEvent(event)
+        for column in _LESS:
+            self.setColumnHidden(column, self.width() < _NARROW)
 
     def show_outcomes(self, outcomes: Sequence[AdaptOutcome], current: AdaptOutcome | None) -> None:
         """Fill the table, in an order that stays while another one is looked at."""
