@@ -59,16 +59,17 @@ def judgement(
     bad: list[str] = []
     weak = list(weak)
     good: list[str] = []
-    _probe(numbers, batch, after_low, bad, weak, good)
+    unclear = _probe(numbers, batch, after_low, bad, weak, good)
     _biology(numbers, n_known, bad, weak, good)
     _difference(numbers, batch, weak, good)
-    notes = _notes(numbers, batch, split_by)
+    notes = unclear + _notes(numbers, batch, split_by)
     return "not usable" if bad else "weak" if weak else "usable", (bad + weak or good) + notes, notes
 
 
 def _probe(
     n: Mapping[str, Any], batch: str, after_low: float, bad: list[str], weak: list[str], good: list[str]
-) -> None:
+) -> list[str]:
+    """What else to mind; the findings go into the lists."""
     before, after, chance = n["probe_before"], n["probe_after"], n["chance"]
     if len(n["n"]) < 2:
         weak.append(f"There is only one {batch}: nothing to compare.")
@@ -83,8 +84,14 @@ def _probe(
             f"On held-out controls the {batch} is recognised as well after the correction as before "
             f"({_of100(before)} -> {_of100(after)})."
         )
-    elif after > chance + 0.2 and not after_low < chance + 0.1:
+    elif after > chance + 0.2 and after_low < chance + 0.1:
         # half of few controls give a correction that is itself uncertain, and few tiles to see it on
+        return [
+            f"On held-out controls the {batch} is still recognised after the correction ({_of100(before)} "
+            f"-> {_of100(after)}; guessing {_of100(chance)}), but on so few that it may be chance: more "
+            "controls tell."
+        ]
+    elif after > chance + 0.2:
         weak.append(
             f"On held-out controls the {batch} is still recognised after the correction ({_of100(before)} "
             f"-> {_of100(after)}; guessing {_of100(chance)})."
@@ -94,6 +101,7 @@ def _probe(
             f"On held-out controls the {batch} is recognised in {_of100(before)} before and "
             f"{_of100(after)} after (guessing {_of100(chance)})."
         )
+    return []
 
 
 def _biology(n: Mapping[str, Any], n_known: int, bad: list[str], weak: list[str], good: list[str]) -> None:

@@ -88,7 +88,11 @@ def run(
     for problem in dict.fromkeys(problems):
         note(problem)
     if problems:
-        achieved = any(one.kind != "encode" or outcome.slides for one, outcome in done.done)
+        # a report of what was there before, or the choice of controls read again, is nothing that was done
+        achieved = any(
+            outcome.slides if one.kind == "encode" else one.kind not in ("controls", "report", "export")
+            for one, outcome in done.done
+        )
         raise typer.Exit(PARTIAL if achieved and is_kept else PROBLEM)
 
 
