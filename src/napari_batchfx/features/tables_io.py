@@ -187,6 +187,7 @@ def read_h5ad(path: str | os.PathLike[str]) -> AnnData:
     (2, 3)
     """
     import anndata
+    import h5py
     import pandas as pd
 
     path = Path(path)
@@ -194,6 +195,8 @@ def read_h5ad(path: str | os.PathLike[str]) -> AnnData:
         raise FeatureError(f"{path.name}: there is no such file.")
     from napari_batchfx.features._hdf5 import check_hdf5
 
+    if not h5py.is_hdf5(path):
+        raise FeatureError(f"{path.name}: is no h5ad table, or it is damaged; write it again.")
     check_hdf5(path, _ANY_SIZE)
     try:
         table = anndata.read_h5ad(path)
