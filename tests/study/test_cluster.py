@@ -14,6 +14,7 @@ from napari_batchfx.errors import StudyError
 from napari_batchfx.jobs import run
 from napari_batchfx.study import Cluster, Study
 from napari_batchfx.study.cluster_task import encode_slide, task_of
+from napari_batchfx.study.own_cores import cores_of
 
 from .conftest import set_up
 from .test_history import features
@@ -34,6 +35,37 @@ def clean(slides, tmp_path):
     with set_up(tmp_path / "clean", slides, labels=False) as study:
         run(study.encode_job())
     return features(study.folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system can't hold a process to cores")
+def test_local_workers_keep_to_cores_of_their_own(local):
+    """Threads of two workers on the same cores wait for one another: half of the time, measured."""
+
+    def cores():
+        return [sorted(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")]
+
+    there = os.sched_getaffinity(0)
+    found = list(local._client.run(cores).values())
+    assert len(found) == 2
+    for threads in found:
+        assert all(one == threads[0] for one in threads)
+    first, second = (set(threads[0]) for threads in found)
+    assert first | second <= there
+    if len(there) >= 2:
+        assert first | second == there
+        assert not first & second
+
+
+def test_cores_are_shared_out_evenly_and_all_are_used():
+    for n in (1, 2, 3, 7, 16):
+        cores = list(range(10, 10 + n))
+        for workers in (1, 2, 3, 5, 20):
+            shares = [cores_of(k, workers, cores) for k in range(workers)]
+            assert all(shares)
+            assert set().union(*shares) == set(cores)
+            if workers <= n:
+                assert sum(map(len, shares)) == n
+                assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_the_features_are_those_of_one_process(local, clean, slides, tmp_path):

@@ -190,6 +190,7 @@ def test_gallery_shows_the_ends_and_goes_to_the_tile(dock, viewer, wait, tmp_pat
         assert shown["weakest"][0] == own.min()
         assert len(shown["strongest"]) == 6
     button = page.buttons[0]
+    wait(button.isVisible)  # laid out when Qt next comes to it
     entry = next(one for one in session.study.slides if one.fingerprint == button.tile.fingerprint)
     grid = session.study.grid(entry)
     tile = read_tiles(grid, [button.tile.cell])[0]

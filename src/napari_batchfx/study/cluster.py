@@ -15,6 +15,7 @@ from napari_batchfx.errors import StudyError
 from napari_batchfx.jobs import Job, Progress
 from napari_batchfx.study.cluster_task import TELL_S, encode_slide, task_of
 from napari_batchfx.study.encoding import EncodeOutcome
+from napari_batchfx.study.own_cores import own_cores
 from napari_batchfx.study.problems import Problem
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class Cluster:
             raise StudyError(
                 f"{self.address}: no scheduler answers there; start one (dask scheduler), or correct it."
             ) from error
+        if self._own is not None and (plugin := own_cores(local or 1)) is not None:
+            # threads of several workers on the same cores wait for one another: half of the time, measured
+            self._client.register_plugin(plugin)
         self._client._timeout = patience_s  # how long it tries again when the connection is lost
 
     def workers(self) -> dict[str, dict[str, Any]]:
