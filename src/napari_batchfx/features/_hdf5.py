@@ -52,6 +52,11 @@ def open_hdf5(path: Path, max_bytes: int) -> Iterator[h5py.File]:
         ) from error
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as an HDF5 file does."""
+    return bool(h5py.is_hdf5(path))
+
+
 def check_hdf5(path: Path, max_bytes: int) -> None:
     """Look at a file that another library will open: what :func:`open_hdf5` refuses is refused."""
     with open_hdf5(path, max_bytes) as file:

@@ -187,15 +187,14 @@ def read_h5ad(path: str | os.PathLike[str]) -> AnnData:
     (2, 3)
     """
     import anndata
-    import h5py
     import pandas as pd
 
     path = Path(path)
     if not path.is_file():
         raise FeatureError(f"{path.name}: there is no such file.")
-    from napari_batchfx.features._hdf5 import check_hdf5
+    from napari_batchfx.features._hdf5 import check_hdf5, is_hdf5
 
-    if not h5py.is_hdf5(path):
+    if not is_hdf5(path):
         raise FeatureError(f"{path.name}: is no h5ad table, or it is damaged; write it again.")
     check_hdf5(path, _ANY_SIZE)
     try:
