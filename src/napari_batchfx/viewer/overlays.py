@@ -49,7 +49,7 @@ def show_only(session: Session, kind: str | None, note: str = "") -> None:
     for layer in viewer.layers:
         own = tag(layer).get("kind")
         if own in KINDS and own not in _ALWAYS:
-            layer.visible = own == kind
+            seam.set_visible(layer, own == kind)
             seam.set_colorbar(viewer, layer, False)
     shown = [
         layer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_batchfx.viewer import seam
 from napari_batchfx.viewer.layers import KEY, tag
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ class ProbeOverlay(QObject):
             layer = self.session.show_map(entry, "probe", tile_map, self.title)
             if layer is not None:
                 layer.metadata[KEY]["title"] = (self.title, tile_map.description)
-                layer.visible = layer.visible if known else self._is_seen(layer)
+                if not known:
+                    seam.set_visible(layer, self._is_seen(layer))
             return
         # In place: setting the data anew would have napari look at all layers' extents again.
         layer.data[...] = tile_map.values

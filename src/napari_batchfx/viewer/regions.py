@@ -13,6 +13,7 @@ from napari_batchfx.errors import StudyError
 from napari_batchfx.report.figures import CLASS_COLOURS
 from napari_batchfx.study.tissue_maps import TISSUE_COLOUR
 from napari_batchfx.study.tissue_regions import is_tissue_class
+from napari_batchfx.viewer import seam
 from napari_batchfx.viewer.layers import KEY, tag
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def set_visible(session: Session, visible: bool) -> None:
     """Show or hide the regions of all slides."""
     for layer in session.viewer.layers:
         if is_regions(layer):
-            layer.visible = visible
+            seam.set_visible(layer, visible)
 
 
 def class_names(session: Session) -> list[str]:

@@ -224,6 +224,12 @@ def show_text(viewer: napari.Viewer, text: str) -> None:
     overlay.visible = bool(text)
 
 
+def set_visible(layer: Any, visible: bool) -> None:
+    """Show or hide a layer; napari lays the scene out anew also for one that is so already, 50 ms and more."""
+    if layer.visible != visible:
+        layer.visible = visible
+
+
 def set_colorbar(viewer: napari.Viewer, layer: Any, visible: bool) -> None:
     """Show or hide the legend of an image layer on the canvas."""
     colorbar = getattr(layer, "colorbar", None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QButtonGroup, QGridLayout, QPushButton, QWidget
 
 from napari_batchfx.report.figures import CLASS_COLOURS
-from napari_batchfx.viewer import regions
+from napari_batchfx.viewer import regions, seam
 from napari_batchfx.viewer.docks.adapt_steps import AdaptPart, button_line, wrapping
 from napari_batchfx.viewer.docks.adapt_table import MethodsTable
 from napari_batchfx.viewer.docks.common import choice, fill, tool_button
@@ -197,7 +197,7 @@ class ComparePart(AdaptPart):
         for entry in self.session.shown_slides():
             layer: Any = self.session.layer(entry, "controls")
             if layer is not None:
-                layer.visible = False
+                seam.set_visible(layer, False)
         outcome = self.session.study.results.adapt
         learned = ", ".join(outcome.computed_from["settings"]["train_on"]) if outcome is not None else ""
         self.session.show_only(kind, f"learnt from {learned}" if learned else "")
