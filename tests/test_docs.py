@@ -56,7 +56,9 @@ def test_the_python_of_the_readme_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     # The comments beside the prints say what comes out; the numbers they quote must be the ones that do.
-    for comment in re.findall(r"print\(.*\)  # (.*)", code):
+    comments = re.findall(r"\)  # (.*)", code)
+    assert len(comments) == code.count("print(")
+    for comment in comments:
         for piece in filter(None, (part.strip() for part in comment.split("..."))):
             assert piece in done.stdout, f"README says {piece!r}; it prints:\n{done.stdout}"
     assert (tmp_path / "pair.html").is_file()

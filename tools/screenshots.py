@@ -276,7 +276,7 @@ def walk_phantom(out: Path) -> None:
     walk.click(probe.row.button)
     walk.finish(probe)
     walk.picture("probe")
-    numbers(probe.numbers.text())
+    numbers(probe.pages.page("Numbers").text.text())
 
     stain = walk.dock("stain")
     walk.click(stain.row.button)
@@ -310,7 +310,7 @@ def walk_phantom(out: Path) -> None:
         probe = walk.dock("probe")
         walk.click(probe.row.button)
         walk.finish(probe)
-        numbers(probe.numbers.text())
+        numbers(probe.pages.page("Numbers").text.text())
     walk.click(probe.show_map)
 
     adapt = walk.dock("adapt")
@@ -329,6 +329,9 @@ def walk_phantom(out: Path) -> None:
     walk.click(adapt.row.button)
     walk.finish(adapt)
     numbers(adapt.table.text())
+    bar = adapt.findChild(QScrollArea).verticalScrollBar()
+    bar.setValue(bar.maximum())  # the table of accuracies
+    walk.pause(0.2)
     walk.picture("adapt")
     walk.click(adapt.views.button(0))
     walk.picture("adapt-before")

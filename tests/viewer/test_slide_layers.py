@@ -29,7 +29,8 @@ def full_collections(action):
     return len(seen)
 
 
-def test_overlays_come_without_taking_the_selection_and_go_together(bench, viewer, make_slide):
+def test_overlays_come_without_taking_the_selection_and_go_together(bench, viewer, make_slide, monkeypatch):
+    monkeypatch.setattr("napari._vispy.canvas.gc", gc)  # as in napari: other tests skip it (conftest)
     session = bench.docks["slides"].session
     entry = session.add_slide(make_slide("a.tif", tissue(300, 300)))
     slide = session.layer(entry, "slide")
