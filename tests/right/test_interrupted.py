@@ -147,10 +147,24 @@ def test_the_study_ends_up_the_same(tmp_path, real_data):
 # ------------------------------------------------------------------ the command line
 
 
+# ctrl-c does nothing in a program that a script started in the background, as these tests may be; and a pause after
+# every batch here, too: batches are stored several at a time, and a quick machine would be at its end by then
+PROGRAM = """
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from napari_batchfx.study.slide_work import SlideWork
+keep = SlideWork.keep
+def kept(work, batch):
+    time.sleep(0.05)
+    return keep(work, batch)
+SlideWork.keep = kept
+from napari_batchfx.cli import main
+main()
+"""
+
+
 def cli(*arguments):
-    # ctrl-c does nothing in a program that a script started in the background, as these tests may be
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from napari_batchfx.cli import main; main()"
-    return [sys.executable, "-c", code, *map(str, arguments)]
+    return [sys.executable, "-c", PROGRAM, *map(str, arguments)]
 
 
 def run_here(*arguments):
