@@ -325,6 +325,10 @@ def test_run_report_and_adapt_a_study(command, slides, tmp_path):
         # each classifier's answer is kept beside the other's
         assert {one.result.probe for one in again.results.probes} == {"logistic", "centroid"}
         assert again.results.probe.result.probe == "centroid"
+        # and is a step that `run` does again, after that of `run` itself
+        asked = [step.settings["probe"] for step in again.steps if step.kind == "probe"]
+        assert [one["probe"] for one in asked[1:]] == ["logistic", "centroid"]
+        assert {one["group"] for one in asked[1:]} == {"slide"}
     assert command("probe", tmp_path / "s.batchfx", "--batch", "hospital").exit_code == 2
     report = command("report", tmp_path / "s.batchfx")
     assert report.exit_code == 0, report.stderr
@@ -493,6 +497,10 @@ def test_results_are_said_where_they_can_t_be_kept(command, small_study):
     assert adapted.exit_code == 1
     assert "tiles changed" in adapted.stdout
     assert "s.batchfx: the study can't be saved" in adapted.stderr
+    probed = command("probe", small_study)
+    assert probed.exit_code == 1
+    assert "balanced accuracy" in probed.stdout
+    assert "s.batchfx: the study can't be saved" in probed.stderr
 
 
 def test_moved_slides_are_named_and_found_again(command, small_study):

@@ -12,6 +12,7 @@ computed and how many of them more than once (none, or the run fails).
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import math
 import os
@@ -60,6 +61,41 @@ def own_and_mapped() -> str:
         line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssFile"))
     }
     return f"own {kb['RssAnon'] / 1e3:.0f}, files {kb['RssFile'] / 1e3:.0f}"
+
+
+class MallInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`: bytes of all arenas together."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    ]
+
+
+def allocated() -> str:
+    """Where memory that the process made is: Python's blocks, what malloc has given out, and what it holds that is free."""
+    text = f"{sys.getallocatedblocks() / 1e3:.0f} k Python blocks"
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return text
+    ask.restype = MallInfo
+    info = ask()
+    return (
+        f"{text}, malloc: given out {info.uordblks / 1e6:.0f}, mapped {info.hblkhd / 1e6:.0f}, "
+        f"held free {info.fordblks / 1e6:.0f}"
+    )
 
 
 def count_stores(bench: Bench) -> Counter[tuple[str, int, int]]:
@@ -129,7 +165,7 @@ def main() -> None:
                 if len(memory) % 6 == 1:
                     print(
                         f"    {now:5.0f} s  {memory[-1][1]:6.0f} MB ({own_and_mapped()}, decoded tiles "
-                        f"{tile_cache().nbytes / 1e6:.0f})  {sum(seen.values())} tiles",
+                        f"{tile_cache().nbytes / 1e6:.0f}, {allocated()})  {sum(seen.values())} tiles",
                         flush=True,
                     )
 

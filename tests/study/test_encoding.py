@@ -346,3 +346,17 @@ def test_a_job_that_is_stopped_keeps_what_it_had_computed(slides, tmp_path, monk
         assert study.store().holds_any() is False
         job.close()
         assert study.table("tissue").n_obs == seen
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_memory_is_given_back_at_the_end_however_it_comes(slides, tmp_path, monkeypatch, stopped):
+    given = []
+    monkeypatch.setattr("napari_batchfx.study.encoding.give_back_memory", lambda: given.append(True))
+    with set_up(tmp_path / "s", slides) as study:
+        job = study.encode_job(["A-1", "B-1"])
+        for progress in job:
+            if stopped and isinstance(progress.partial, EncodedTiles):
+                break
+        assert given == ([] if stopped else [True])
+        job.close()
+    assert given == [True]

@@ -69,6 +69,18 @@ def test_all_of_the_view_and_only_that_each_once_and_right(study):
     assert sum(encoder.seen.values()) == len(wanted)
 
 
+def test_memory_is_given_back_when_a_view_is_done(study, monkeypatch):
+    encoder, (entry, *_) = use(study, CountingEncoder()), study.slides
+    done: list[int] = []
+    monkeypatch.setattr(
+        "napari_batchfx.study.live.give_back_memory", lambda: done.append(sum(encoder.seen.values()))
+    )
+    view = LiveView()
+    view.aim([look(entry, LEFT)])
+    run(live_job(study, view, Overview()))
+    assert done == [len(cells_in(study, entry, LEFT))]  # once, and not between batches
+
+
 def test_a_view_that_moves_on_is_followed_by_the_same_job(study):
     encoder, (entry, *_) = use(study, CountingEncoder()), study.slides
     study.settings.encode.batch_size = 4

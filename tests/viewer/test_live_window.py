@@ -48,9 +48,11 @@ def in_view(session, entry):
 
 
 def encoder_threads():
-    """Threads of ours but those of the pixel kernels, which every view shares and which stay with the process."""
+    """Threads of ours but those of the pixel kernels, which every view shares and which stay with the process, and
+    the one that gives memory back after a movement: it ends by itself within milliseconds."""
+    others = ("batchfx-stain", "batchfx-memory")
     names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith("batchfx") and not name.startswith("batchfx-stain")]
+    return [name for name in names if name.startswith("batchfx") and not name.startswith(others)]
 
 
 def test_moving_about_computes_nothing_twice_and_stores_it_right(live, viewer, wait, qtbot):
@@ -218,6 +220,28 @@ def test_stored_values_come_with_the_first_drawing_of_a_view(live, viewer, wait,
     seam.fit_to(viewer, (0, 400, 300, 700))
     wait(lambda: drawn)
     assert drawn[0]
+    encode.live.setChecked(False)
+
+
+def test_memory_is_given_back_also_where_nothing_is_to_be_computed(live, viewer, wait, monkeypatch):
+    session, encode, encoder = live()
+    encode.encoding.encode_slides(session.study.slides)
+    wait(lambda: not encode.encoding.job.is_running)
+    given = []
+    monkeypatch.setattr(
+        "napari_batchfx.viewer.encoding.give_back_memory",
+        lambda: given.append(threading.current_thread() is threading.main_thread()),
+    )
+    n = len(encoder.begun)
+    seam.fit_to(viewer, (0, 0, 300, 300))
+    wait(lambda: not encode.encoding.motion.is_moving)
+    assert not given  # not in live mode
+    encode.live.setChecked(True)
+    wait(lambda: not encode.encoding.job.is_running)
+    seam.fit_to(viewer, (0, 400, 300, 700))
+    wait(lambda: given)
+    assert not any(given)  # beside the window's thread
+    assert len(encoder.begun) == n
     encode.live.setChecked(False)
 
 

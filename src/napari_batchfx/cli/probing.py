@@ -12,7 +12,7 @@ import typer
 
 from napari_batchfx.cli._app import command, drive, note, out
 from napari_batchfx.cli._columns import check_columns, usual_batch
-from napari_batchfx.errors import ProbeError
+from napari_batchfx.errors import ProbeError, StudyError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -82,12 +82,13 @@ def probe(
             )
     given: dict[str, Any] = {"batch": batch, "group": group, "permutations": permutations, "seed": seed}
     given = {key: value for key, value in given.items() if value is not None}
+    unkept: StudyError | None = None
     if columns is None and (
         source.suffix == ".batchfx" or (not source.is_file() and source.suffix != ".h5ad")
     ):
         if classifier is not None:
             given["probe"] = classifier
-        result, table, asked = _probe_study(source, given, signature or tiles is not None, device)
+        result, table, asked, unkept = _probe_study(source, given, signature or tiles is not None, device)
     else:
         from napari_batchfx.probe import site_probe_job
 
@@ -116,6 +117,8 @@ def probe(
         _write_csv(facts)
     else:
         _print(facts)
+    if unkept is not None:  # after the results: what was computed is said even where it can't be kept
+        raise unkept
 
 
 def _read(source: Path, columns: Path | None) -> AnnData:
@@ -142,8 +145,8 @@ def _colour(path: Path) -> Any:
 
 def _probe_study(
     path: Path, given: dict[str, Any], want_table: bool, device: str
-) -> tuple[SiteProbeResult, AnnData | None, dict[str, Any]]:
-    """The result, which is kept with the study; its table; its settings."""
+) -> tuple[SiteProbeResult, AnnData | None, dict[str, Any], StudyError | None]:
+    """The result, a step of the study; its table; its settings; why the study could not be saved."""
     from pydantic import ValidationError
 
     from napari_batchfx.study import Study
@@ -158,7 +161,12 @@ def _probe_study(
         asked = study.settings.probe.model_dump()
         try:
             result = drive(study.probe_job(device=device)).result
-            return result, study.table("tissue") if want_table else None, asked
+            unkept = None
+            try:
+                study.save()
+            except StudyError as error:
+                unkept = error
+            return result, study.table("tissue") if want_table else None, asked, unkept
         finally:
             for problem in study.problems:
                 note(str(problem))

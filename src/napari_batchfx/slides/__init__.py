@@ -16,6 +16,7 @@ from napari_batchfx.slides.cache import TileCache, set_cache_bytes, tile_cache
 from napari_batchfx.slides.damage import MISSING_RGB, Damage, DamagedTile
 from napari_batchfx.slides.fingerprint import fingerprint
 from napari_batchfx.slides.levels import Level
+from napari_batchfx.slides.memory import give_back_memory
 from napari_batchfx.slides.metadata import SlideMetadata
 from napari_batchfx.slides.open import can_open, open_slide
 from napari_batchfx.slides.prepared import (
@@ -46,6 +47,7 @@ __all__ = [
     "check_alignment",
     "clear_prepared",
     "fingerprint",
+    "give_back_memory",
     "open_slide",
     "prepare_pyramid_job",
     "prepared_bytes",

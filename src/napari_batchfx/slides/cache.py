@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
@@ -12,6 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_batchfx.slides.memory import give_back_memory
 
 __all__ = ["TileCache", "set_cache_bytes", "tile_cache"]
 
@@ -79,7 +78,7 @@ class TileCache:
             self._shrink()
             freed = before - self._nbytes
         if freed >= TRIM_BYTES:
-            _give_back()
+            give_back_memory()
 
     def get(self, key: Key, make: Callable[[], Tile]) -> Tile:
         """Return the tile of ``key``, made with ``make`` if it isn't here.
@@ -164,7 +163,7 @@ class TileCache:
                 self._nbytes -= self._tiles.pop(key).nbytes
             freed = before - self._nbytes
         if freed >= TRIM_BYTES:
-            _give_back()
+            give_back_memory()
 
     def clear(self) -> None:
         """Let go of everything, and give the memory back to the system."""
@@ -173,26 +172,7 @@ class TileCache:
             self._tiles.clear()
             self._nbytes = 0
         if freed >= TRIM_BYTES:
-            _give_back()
-
-
-def _give_back() -> None:
-    """Ask glibc to return freed pages: it keeps them for further tiles, which never come."""
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        # another C library (musl) gives memory back by itself
-        return None
-    return trim
+            give_back_memory()
 
 
 _shared = TileCache()

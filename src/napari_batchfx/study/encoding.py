@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_batchfx.errors import BatchfxError, StudyError
 from napari_batchfx.jobs import Job, Progress
+from napari_batchfx.slides import give_back_memory
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.problems import Problem
 from napari_batchfx.study.recipe import Recipe
@@ -119,20 +120,23 @@ def encode_recipe_job(
                 ready[entry.fingerprint] = _work(recipe, entry, cells)
         found.total = sum(work.total for work in ready.values())
     # One slide after the other: what is done can be worked with, and its pixels and features stay together.
-    for entry in asked:
-        if len(asked) <= LOOK_FIRST and entry.fingerprint not in ready:
-            continue
-        with _reporting(study, found, entry), study.visiting(entry):
-            work = ready.pop(entry.fingerprint, None) or _work(recipe, entry, cells)
-            found.begin(work)
-            try:
-                # Cells that were named are shown at once; of whole slides the store alone is read.
-                for step in _fill(work, recipe, show=cells is not None):
-                    yield found.progress(work, step)
-                found.finish(work)
-            finally:
-                found.end(work)
-                work.claim.drop()
+    try:
+        for entry in asked:
+            if len(asked) <= LOOK_FIRST and entry.fingerprint not in ready:
+                continue
+            with _reporting(study, found, entry), study.visiting(entry):
+                work = ready.pop(entry.fingerprint, None) or _work(recipe, entry, cells)
+                found.begin(work)
+                try:
+                    # Cells that were named are shown at once; of whole slides the store alone is read.
+                    for step in _fill(work, recipe, show=cells is not None):
+                        yield found.progress(work, step)
+                    found.finish(work)
+                finally:
+                    found.end(work)
+                    work.claim.drop()
+    finally:
+        give_back_memory()  # the encoder's buffers, and the tiles that were read ahead
     return found.outcome()
 
 

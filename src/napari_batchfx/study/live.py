@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_batchfx.encoders.base import EncoderMemoryError
 from napari_batchfx.errors import BatchfxError
 from napari_batchfx.jobs import Job, Progress
+from napari_batchfx.slides import give_back_memory
 from napari_batchfx.study.encoding import BLOCK, WAIT_S, EncodeOutcome, outcome_of
 from napari_batchfx.study.entries import SlideEntry
 from napari_batchfx.study.live_line import LiveLine
@@ -162,6 +163,7 @@ class _Live:
         else:
             yield from self._complete(aim)
             yield self._progress("the view is done")
+            give_back_memory()  # what batches and pictures of this view left, while nobody waits
             self.view.finish(aim)
 
     def _send(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
+from napari_batchfx.slides import give_back_memory
 from napari_batchfx.study.live_view import LiveView, Look
 from napari_batchfx.viewer import regions, seam, seen
 from napari_batchfx.viewer.motion import Motion
@@ -178,6 +180,9 @@ class Encoding(QObject):
             self._close()
         elif self.live:
             self._follow(held=False)
+            if self._view is None and not self.job.is_running:
+                # Nothing is to be computed; what the movement left goes back all the same. A job does it at its end.
+                threading.Thread(target=give_back_memory, name="batchfx-memory", daemon=True).start()
         elif self._view is not None:
             self._view.hold(False)
 
