@@ -16,6 +16,10 @@ def give_back_memory() -> None:
     glibc does: an encoder's buffers, freed in several threads, leave some hundred megabytes of free pages in
     its arenas. Nothing is done with another C library and on other systems. It takes some milliseconds and
     the pages have to be asked for again when they are needed, so it belongs to the end of work.
+
+    Examples
+    --------
+    >>> give_back_memory()
     """
     trim = _malloc_trim()
     if trim is not None:
