@@ -3,9 +3,11 @@
     python tools/train_mini.py [--data ../shared/data] [--work mini-work]
 
 Self-supervised, on the phantom and on those real images that are free to use, in three stages and a last layer; see
-docs/methods/batchfx-mini.md. Takes about an hour on two cores, less on a GPU (taken where there is one). A stopped run goes on from its last checkpoint when the same command is given again. Writes ``batchfx-mini.safetensors``
-into the work folder; ``--ship`` puts it into the package. ``--begin FILE`` starts from weights of an earlier training
-in place of the first stage: those shipped were made so, from version 1.
+docs/methods/batchfx-mini.md, also for how far two trainings are apart. Takes some forty minutes on two cores, less on a
+GPU (taken where there is one). A stopped run goes on from its last checkpoint when the same command is given again.
+Writes ``batchfx-mini.safetensors`` into the work folder; ``--ship`` puts it into the package. ``--begin FILE`` starts
+from weights of an earlier training in place of the first stage: those shipped were made so, from version 1, with
+``--phantoms 600``.
 """
 
 from __future__ import annotations
