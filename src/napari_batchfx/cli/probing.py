@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,7 @@ import typer
 
 from napari_batchfx.cli._app import command, drive, note, out
 from napari_batchfx.cli._columns import check_columns, usual_batch
-from napari_batchfx.errors import ProbeError, StudyError
+from napari_batchfx.errors import ProbeError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,44 +83,52 @@ def probe(
                 f"{path}: there is no folder {path.absolute().parent.name} to write to; make it first."
             )
     given: dict[str, Any] = {"batch": batch, "group": group, "permutations": permutations, "seed": seed}
+    given |= {"probe": classifier}
     given = {key: value for key, value in given.items() if value is not None}
-    unkept: StudyError | None = None
-    if columns is None and (
+    of_study = columns is None and (
         source.suffix == ".batchfx" or (not source.is_file() and source.suffix != ".h5ad")
-    ):
-        if classifier is not None:
-            given["probe"] = classifier
-        result, table, asked, unkept = _probe_study(source, given, signature or tiles is not None, device)
+    )
+    if of_study:
+        probed = _probed_study(source, given, signature or tiles is not None, device)
     else:
-        from napari_batchfx.probe import site_probe_job
+        probed = _probed_table(source, columns, given, device)
+    with probed as (result, table, asked):
+        facts = probe_facts(result)
+        if signature and table is not None:
+            from napari_batchfx.probe import signature_job
 
-        table = _read(source, columns)
-        named = source.name if columns is None else columns.name
-        check_columns(table, named, {"batch": batch, "group": group})
-        if batch is None:
-            given["batch"] = usual_batch(table, named, ("scanner", "site", "stain"))
-        asked = given | ({} if classifier is None else {"probe": classifier})
-        result = drive(site_probe_job(table, **asked, device=device))
-    facts = probe_facts(result)
-    if signature and table is not None:
-        from napari_batchfx.probe import signature_job
+            shared = {
+                key: asked[key] for key in ("batch", "group", "seed", "probe", "n_splits") if key in asked
+            }
+            numbers = None if colour is None else _colour(colour)
+            facts["signature"] = drive(signature_job(table, **shared, colour=numbers)).to_dict()
+        if tiles is not None and table is not None:
+            _write_tiles(tiles, table, result)
+            note(f"{tiles}: a row for each of {table.n_obs:,} tiles")
+        if fitted is not None and result.fitted is not None:
+            note(f"{result.fitted.save(fitted)}: {len(result.fitted.scorers)} classifiers, one a fold")
+        if as_json:
+            print(json.dumps(facts, ensure_ascii=False, indent=2))
+        elif as_csv:
+            _write_csv(facts)
+        else:
+            _print(facts)
 
-        shared = {key: asked[key] for key in ("batch", "group", "seed", "probe", "n_splits") if key in asked}
-        numbers = None if colour is None else _colour(colour)
-        facts["signature"] = drive(signature_job(table, **shared, colour=numbers)).to_dict()
-    if tiles is not None and table is not None:
-        _write_tiles(tiles, table, result)
-        note(f"{tiles}: a row for each of {table.n_obs:,} tiles")
-    if fitted is not None and result.fitted is not None:
-        note(f"{result.fitted.save(fitted)}: {len(result.fitted.scorers)} classifiers, one a fold")
-    if as_json:
-        print(json.dumps(facts, ensure_ascii=False, indent=2))
-    elif as_csv:
-        _write_csv(facts)
-    else:
-        _print(facts)
-    if unkept is not None:  # after the results: what was computed is said even where it can't be kept
-        raise unkept
+
+@contextmanager
+def _probed_table(
+    source: Path, columns: Path | None, given: dict[str, Any], device: str
+) -> Iterator[tuple[SiteProbeResult, AnnData, dict[str, Any]]]:
+    """The result; the table; what was asked."""
+    from napari_batchfx.probe import site_probe_job
+
+    table = _read(source, columns)
+    named = source.name if columns is None else columns.name
+    check_columns(table, named, {key: given.get(key) for key in ("batch", "group")})
+    asked = dict(given)
+    if "batch" not in asked:
+        asked["batch"] = usual_batch(table, named, ("scanner", "site", "stain"))
+    yield drive(site_probe_job(table, **asked, device=device)), table, asked
 
 
 def _read(source: Path, columns: Path | None) -> AnnData:
@@ -143,10 +153,11 @@ def _colour(path: Path) -> Any:
     return read_h5ad(path)
 
 
-def _probe_study(
+@contextmanager
+def _probed_study(
     path: Path, given: dict[str, Any], want_table: bool, device: str
-) -> tuple[SiteProbeResult, AnnData | None, dict[str, Any], StudyError | None]:
-    """The result, a step of the study; its table; its settings; why the study could not be saved."""
+) -> Iterator[tuple[SiteProbeResult, AnnData | None, dict[str, Any]]]:
+    """The result; its table; the settings. At the end the study is saved, with the probe as a step."""
     from pydantic import ValidationError
 
     from napari_batchfx.study import Study
@@ -161,12 +172,11 @@ def _probe_study(
         asked = study.settings.probe.model_dump()
         try:
             result = drive(study.probe_job(device=device)).result
-            unkept = None
             try:
+                yield result, study.table("tissue") if want_table else None, asked
+            finally:
+                # After the results: what was computed is said even where it can't be kept.
                 study.save()
-            except StudyError as error:
-                unkept = error
-            return result, study.table("tissue") if want_table else None, asked, unkept
         finally:
             for problem in study.problems:
                 note(str(problem))

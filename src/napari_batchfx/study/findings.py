@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -24,7 +25,7 @@ _OWN = ("asked", "drawn")
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class Finding(ABC):
     """What all findings about a probe have in common.
 
     Parameters
@@ -55,18 +56,18 @@ class Finding:
         return self.probe_from == probe.computed_from
 
     @property
+    @abstractmethod
     def sentence(self) -> str:
         """What came out, in a line."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Back from :meth:`to_dict`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
