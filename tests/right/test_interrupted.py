@@ -58,7 +58,8 @@ def same(messy, clean):
 
 
 def kill_when(command, folder, n, sign=signal.SIGKILL):
-    """Run a program until the store holds ``n`` tiles, and end it there; its exit status."""
+    """Run a program until the store holds ``n`` tiles and some of its own, and end it there; its exit status."""
+    n = max(n, total(folder) + 1)  # else it would be ended while it starts, where ctrl-c is Python's own
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -153,11 +154,11 @@ PROGRAM = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from napari_batchfx.study.slide_work import SlideWork
-keep = SlideWork.keep
-def kept(work, batch):
+hold = SlideWork.hold
+def held(work, batch):
     time.sleep(0.05)
-    return keep(work, batch)
-SlideWork.keep = kept
+    return hold(work, batch)
+SlideWork.hold = held
 from napari_batchfx.cli import main
 main()
 """
