@@ -6,8 +6,9 @@ Self-supervised, on the phantom and on those real images that are free to use, i
 docs/methods/batchfx-mini.md, also for how far two trainings are apart. Takes some forty minutes on two cores, less on a
 GPU (taken where there is one). A stopped run goes on from its last checkpoint when the same command is given again.
 Writes ``batchfx-mini.safetensors`` into the work folder; ``--ship`` puts it into the package. ``--begin FILE`` starts
-from weights of an earlier training in place of the first stage: those shipped were made so, from version 1, with
-``--phantoms 600``.
+from weights of an earlier training in place of the first stage: the network that is shipped was made so, from version 1,
+with ``--phantoms 600``. ``--last-layer FILE`` trains nothing and fits the last layer of a finished network anew: version
+3 was made so from version 2.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--patches", type=Path, help="where the patches are, if not in the work folder")
     parser.add_argument("--phantoms", type=int, default=2400, help="places of phantoms")
     parser.add_argument("--begin", type=Path, help="weights to start from, in place of the first stage")
+    parser.add_argument("--last-layer", type=Path, help="a finished network: only its last layer is fitted")
     parser.add_argument(
         "--steps",
         type=int,
@@ -74,29 +76,38 @@ def main(arguments: list[str] | None = None) -> int:
         training.run(log=say, save=lambda t: t.save(state), every_s=options["every"])
         return training
 
-    begin, training = options["begin"], None
-    for name, recipe, steps in zip(
-        ("first", "second", "third"), (FIRST, SECOND, THIRD), options["steps"], strict=True
-    ):
-        if name == "first" and begin is not None:
-            continue
-        if steps != recipe.steps:
-            recipe = replace(
-                recipe,
-                steps=steps,
-                cooling=min(recipe.cooling, steps // 3),
-                large_steps=min(recipe.large_steps, steps // 3),
-            )
-        weights = None
-        if begin is not None:
-            recipe = replace(recipe, begun=hashlib.sha256(begin.read_bytes()).hexdigest())
-            weights = shipping.weights(begin)
-        training = train(recipe, work / name, weights)
-        begin = shipping.save(training, work / f"{name}.safetensors")
-    assert training is not None
-    recipe, last = training.recipe, readout.Recipe()
-    tiles = readout.make_tiles(found, SECOND.views, last.tiles, last.seed, work / "readout", threads)
-    network = shipping.finish(training, tiles, log=say)
+    def trained(begin: Path | None) -> tuple[torch.nn.Module, Recipe]:
+        training = None
+        for name, recipe, steps in zip(
+            ("first", "second", "third"), (FIRST, SECOND, THIRD), options["steps"], strict=True
+        ):
+            if name == "first" and begin is not None:
+                continue
+            if steps != recipe.steps:
+                recipe = replace(
+                    recipe,
+                    steps=steps,
+                    cooling=min(recipe.cooling, steps // 3),
+                    large_steps=min(recipe.large_steps, steps // 3),
+                )
+            weights = None
+            if begin is not None:
+                recipe = replace(recipe, begun=hashlib.sha256(begin.read_bytes()).hexdigest())
+                weights = shipping.weights(begin)
+            training = train(recipe, work / name, weights)
+            begin = shipping.save(training, work / f"{name}.safetensors")
+        assert training is not None
+        return shipping.finish(training, tiles(), log=say), training.recipe
+
+    def tiles() -> readout.Tiles:
+        last = readout.Recipe()
+        return readout.make_tiles(found, SECOND.views, last.tiles, last.seed, work / "readout", threads)
+
+    if options["last_layer"] is not None:
+        network, begun = shipping.with_last_layer(options["last_layer"], tiles(), log=say)
+        recipe = replace(THIRD, begun=begun)
+    else:
+        network, recipe = trained(options["begin"])
     path = shipping.write(network, recipe, found, work / "batchfx-mini.safetensors")
     say(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 

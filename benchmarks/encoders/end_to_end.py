@@ -123,13 +123,10 @@ class Bare:
         import torch
 
         self.device = torch.device(options.device)
-        if options.model == MINI and (weights := mini_weights()) is not None:
-            from safetensors.torch import load_file
+        if options.model == MINI and mini_weights() is not None:
+            from napari_batchfx.encoders.built_in import mini_network
 
-            state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
-            outputs = len(state.get("classifier.bias", ()))
-            model = timm.create_model(MINI_ARCHITECTURE, pretrained=False, num_classes=outputs)
-            model.load_state_dict(state)
+            model = mini_network()
         else:
             name = MINI_ARCHITECTURE if options.model == MINI else options.model
             torch.manual_seed(0)

@@ -240,3 +240,30 @@ def test_a_projection_is_part_of_the_network(tmp_path, tiles):
     )
     with pytest.raises(EncoderError, match="doesn't fit the architecture"):
         load(tmp_path / "short.pt")
+
+
+def test_a_projection_may_read_every_level(tmp_path, tiles):
+    from safetensors.torch import save_file
+
+    from napari_batchfx.encoders.levels import read_levels
+
+    name = "mobilenetv4_conv_small_035"
+    model = read_levels(make(name), 12)
+    said = {"architecture": name, "batchfx": json.dumps({"projected": 12, "levels": True})}
+    save_file(model.state_dict(), tmp_path / "own.safetensors", metadata=said)
+    with load(tmp_path / "own.safetensors") as encoder:
+        assert (encoder.dim, encoder.head, encoder.warnings) == (12, None, [])
+        np.testing.assert_allclose(encoder.embed(tiles), answers(model, tiles)[0], rtol=1e-3, atol=1e-3)
+    for wrong in (1, "yes", {"bn1": 3}):
+        said["batchfx"] = json.dumps({"projected": 12, "levels": wrong})
+        save_file(model.state_dict(), tmp_path / "wrong.safetensors", metadata=said)
+        with pytest.raises(EncoderError, match=r"levels in its configuration is .*; it must be true, with"):
+            load(tmp_path / "wrong.safetensors")
+    said["batchfx"] = json.dumps({"levels": True})  # of what length?
+    save_file(model.state_dict(), tmp_path / "wrong.safetensors", metadata=said)
+    with pytest.raises(EncoderError, match="levels in its configuration is True"):
+        load(tmp_path / "wrong.safetensors")
+    said = {"architecture": "test_vit", "batchfx": json.dumps({"projected": 12, "levels": True})}
+    save_file(make("test_vit", classes=12).state_dict(), tmp_path / "vit.safetensors", metadata=said)
+    with pytest.raises(EncoderError, match="asks for all levels of the network, which a VisionTransformer"):
+        load(tmp_path / "vit.safetensors")

@@ -39,10 +39,18 @@ class Model:
 
     def __init__(self, architecture, state, **config):
         import timm
+        import torch
 
-        outputs = len(state["classifier.bias"]) if "classifier.bias" in state else 0
-        self.model = timm.create_model(architecture, pretrained=False, num_classes=outputs).float().eval()
+        state = dict(state)
+        self.levels, self.last = [], None
+        if "classifier.weight" in state:  # batchfx-mini: one linear layer on the pooled features and every level
+            self.last = torch.nn.Linear(*state["classifier.weight"].shape[::-1])
+            self.last.load_state_dict({k: state.pop(f"classifier.{k}") for k in ("weight", "bias")})
+        self.model = timm.create_model(architecture, pretrained=False, num_classes=0).float().eval()
         self.model.load_state_dict(state)
+        if self.last is not None:
+            for part in (self.model.bn1, *self.model.blocks):
+                part.register_forward_hook(lambda _, __, output: self.levels.append(output[0]))
         whole = timm.data.resolve_model_data_config(self.model) | config | {"crop_pct": 1.0}
         self.transform = timm.data.create_transform(**whole, is_training=False)
 
@@ -55,7 +63,12 @@ class Model:
             for image in tiles:
                 batch = self.transform(image)[None]
                 if assembly == "pooled":
-                    rows.append(self.model(batch)[0])
+                    self.levels.clear()
+                    row = self.model(batch)[0]
+                    if self.last is not None:
+                        each = (v for x in self.levels for v in (x.mean((1, 2)), x.std((1, 2), correction=0)))
+                        row = self.last(torch.cat([row, *each]))
+                    rows.append(row)
                     continue
                 tokens = self.model.forward_features(batch)[0]
                 parts = [tokens[0], tokens[self.model.num_prefix_tokens :].mean(0)]

@@ -1,9 +1,10 @@
-"""The last layer: about a hundred numbers read from the network's 1,280 features, in closed form.
+"""The last layer: about a hundred numbers read from every level of the network, in closed form.
 
-The vector has two parts. The first are the principal components of what was told (colour statistics and appearance),
-read from the features by ridge regression; the second are principal components of the features themselves, of what the
-first leaves: what contrast has learned. It is fitted on tiles as they are used, 224 px, and each number is centred and
-has a spread of one.
+The vector has two parts. The first are the principal components of what was told (colour statistics and appearance);
+the second are principal components of the last level's 1,280 features, of what the first leaves: what contrast has
+learned. Both are read by ridge regression from the features and from mean and standard deviation of the channels of
+each level (:func:`napari_batchfx.encoders.levels.level_statistics`), all standardised. It is fitted on tiles as they are
+used, 224 px, and each number is centred and has a spread of one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from tools.mini.patches import Patches
 from tools.mini.views import MEAN, STD, ViewMaker, ViewSettings
 from torch import nn
+
+from napari_batchfx.encoders.levels import level_statistics, read_levels
 
 TILE_PX = 224
 PER_BATCH = 16
@@ -38,7 +41,7 @@ class Recipe:
     tiles: int = 2048
     told: int = 64
     left: int = 32
-    penalty: float = 0.03  # of the ridge regression, in units of the features' mean variance
+    penalty: float = 0.03  # of the ridge regression on standardised columns
     seed: int = 2
 
 
@@ -67,12 +70,12 @@ def make_tiles(
 
 @torch.inference_mode()
 def features(network: nn.Module, tiles: np.ndarray, size: int = 16) -> np.ndarray:
-    """What the network without a last layer gives of tiles uint8 (n, px, px, 3): float64 (n, 1,280)."""
+    """What the network's levels give of tiles uint8 (n, px, px, 3): float64 (n, 1,280 + 2 x channels)."""
     out = []
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     for i in range(0, len(tiles), size):
         x = torch.from_numpy(np.array(tiles[i : i + size])).float() / 255
-        out.append(network(((x - mean) / std).permute(0, 3, 1, 2)).numpy())
+        out.append(level_statistics(network, ((x - mean) / std).permute(0, 3, 1, 2)).numpy())
     return np.concatenate(out).astype(np.float64)
 
 
@@ -107,10 +110,10 @@ def targets(f: np.ndarray, told: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 def fit(network: nn.Module, tiles: Tiles, recipe: Recipe) -> tuple[nn.Module, np.ndarray]:
     """The network with its last layer, and the share of each target that is read from tiles held out (an eighth)."""
-    f = features(network, tiles.pixels)
-    y = targets(f, tiles.told, recipe)
-    centre = f.mean(0)
-    x = f - centre
+    every = features(network, tiles.pixels)
+    y = targets(every[:, : network.head_hidden_size], tiles.told, recipe)
+    centre, scale = every.mean(0), np.maximum(every.std(0), 1e-4)
+    x = (every - centre) / scale
     # pairs of views lie in one batch: held out by batches
     batch = np.arange(len(x)) // (2 * PER_BATCH)
     held = np.isin(batch, np.unique(batch)[::8])
@@ -118,8 +121,8 @@ def fit(network: nn.Module, tiles: Tiles, recipe: Recipe) -> tuple[nn.Module, np
     explained = 1 - (read - y[held]).var(0) / np.maximum(y[held].var(0), 1e-9)
 
     w = ridge(x, y, recipe.penalty)
-    w /= np.maximum((x @ w).std(0), 1e-3)
-    network.reset_classifier(recipe.told + recipe.left)
+    w /= np.maximum((x @ w).std(0), 1e-3) * scale[:, None]
+    network = read_levels(network, recipe.told + recipe.left)
     with torch.no_grad():
         network.classifier.weight.copy_(torch.from_numpy(w.T))
         network.classifier.bias.copy_(torch.from_numpy(-centre @ w))

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tools.mini import readout
 from tools.mini.patches import Patches
 from tools.mini.training import Recipe, Training, settled
 from tools.mini.views import MEAN, STD
 
-VERSION = 2
+VERSION = 3
 INPUT_PX, MPP = readout.TILE_PX, 0.5
 LIMIT_BYTES = 6_000_000
 
@@ -30,12 +31,7 @@ def finish(
         for i in range(0, len(pixels), 64)
     ]
     network = settled(state, training.recipe.architecture, batches)
-    recipe = recipe or readout.Recipe()
-    network, explained = readout.fit(network, tiles, recipe)
-    if log is not None:
-        said, left = explained[: recipe.told].mean(), explained[recipe.told :].mean()
-        log(f"of tiles held out the last layer reads {said:.3f} of what was told, {left:.3f} of the rest")
-    return network
+    return _fitted(network, tiles, recipe or readout.Recipe(), log)
 
 
 def save(training: Training, path: Path) -> Path:
@@ -48,6 +44,29 @@ def save(training: Training, path: Path) -> Path:
 def weights(path: Path) -> dict[str, torch.Tensor]:
     """Weights of a stage, or of version 1, in single precision."""
     return {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+
+
+def with_last_layer(path: Path, tiles: readout.Tiles, log=None) -> tuple[torch.nn.Module, str]:
+    """A network that was shipped, its BatchNorm statistics as they are, with the last layer fitted anew.
+
+    Also what its own training began from.
+    """
+    import timm
+
+    with safe_open(path, framework="pt") as file:
+        said = file.metadata()
+    state = {k: v for k, v in weights(path).items() if not k.startswith("classifier.")}
+    network = timm.create_model(said["architecture"], pretrained=False, num_classes=0)
+    network.load_state_dict(state)
+    return _fitted(network.eval(), tiles, readout.Recipe(), log), json.loads(said["batchfx"]).get("begun", "")
+
+
+def _fitted(network: torch.nn.Module, tiles: readout.Tiles, recipe: readout.Recipe, log) -> torch.nn.Module:
+    network, explained = readout.fit(network, tiles, recipe)
+    if log is not None:
+        said, left = explained[: recipe.told].mean(), explained[recipe.told :].mean()
+        log(f"of tiles held out the last layer reads {said:.3f} of what was told, {left:.3f} of the rest")
+    return network
 
 
 def write(network: torch.nn.Module, recipe: Recipe, patches: Patches, path: Path) -> Path:
@@ -82,6 +101,7 @@ def write(network: torch.nn.Module, recipe: Recipe, patches: Patches, path: Path
         "assembly": "pooled",
         "dim": dim,
         "projected": dim,
+        "levels": True,
         "licence": "BSD-3-Clause",
         "trained_on": {name: int((patches.source == k).sum()) for k, name in enumerate(patches.names)},
         "objective": recipe.objective,

@@ -13,21 +13,12 @@ __all__ = ["mini_features", "normalised"]
 
 def mini_features() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """A function from uint8 (n, h, w, 3) to float32 (n, dim), batchfx-mini at the tiles' own size."""
-    import json
-
-    import timm
     import torch
-    from safetensors import safe_open
 
     from napari_batchfx.adapt.heads._norms import chunked
-    from napari_batchfx.encoders.built_in import MINI_WEIGHTS
+    from napari_batchfx.encoders.built_in import mini_files, mini_network
 
-    with safe_open(str(MINI_WEIGHTS), framework="pt") as file:
-        config = json.loads(file.metadata()["pretrained_cfg"])
-        weights = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - no mapping
-    model: Any = timm.create_model("mobilenetv4_conv_small", num_classes=int(config["num_classes"]))
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    model.eval()
+    model, config = mini_network(), mini_files().pretrained_cfg
 
     def encode(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.no_grad():

@@ -65,6 +65,7 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Bui
             f"{title}: timm {timm.__version__} can't build {files.architecture} from its configuration "
             f"({first_line(error)})."
         ) from error
+    model = _projecting(model, projected, bool(files.extra.get("levels")), title)
     state, others = _own(read_state(files.weights), model.state_dict())
     named_heads = config.get("classifier") or model.pretrained_cfg.get("classifier")
     heads = (named_heads,) if isinstance(named_heads, str) else tuple(named_heads or ()) or _HEADS
@@ -80,14 +81,25 @@ def build(files: ModelFiles, title: str, model_kwargs: Mapping[str, Any]) -> Bui
             f"{title}: {len(beside)} tensors beside the model weren't used ({', '.join(beside[:3])})."
         )
     _fill(model, state, title, files.weights.name, heads)
-    return Built(_projecting(model, projected).eval(), head, notes)
+    return Built(model.eval(), head, notes)
 
 
-def _projecting(model: Any, projected: int) -> Any:
+def _projecting(model: Any, projected: int, levels: bool, title: str) -> Any:
     """A model whose projection, if it has one, gives a tile the same bits in every batch."""
     from napari_batchfx.encoders.row_linear import in_rows
 
-    return in_rows(model) if projected else model
+    if not projected:
+        return model
+    if not levels:
+        return in_rows(model)
+    from napari_batchfx.encoders.levels import has_levels, read_levels
+
+    if not has_levels(model):
+        raise EncoderError(
+            f"{title}: its configuration asks for all levels of the network, which a "
+            f"{type(model).__name__} doesn't give; take levels out of it."
+        )
+    return read_levels(model, projected)
 
 
 def refuse_unknown(architecture: str, title: str) -> None:
@@ -137,15 +149,18 @@ def _own(state: dict[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, An
     return own, {k: v for k, v in state.items() if not k.startswith(prefix)}
 
 
-def build_random(name: str, seed: int, projected: int = 0) -> Any:
-    """A timm model with random weights, the same for the same seed; ``projected`` to so many numbers."""
+def build_random(name: str, seed: int, projected: int = 0, levels: bool = False) -> Any:
+    """A timm model with random weights, the same for the same seed; ``projected`` to so many numbers.
+
+    ``levels``: the projection reads every level (:mod:`~napari_batchfx.encoders.levels`).
+    """
     import timm
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = timm.create_model(name, pretrained=False, num_classes=projected)
-    return _projecting(model, projected).eval()
+        return _projecting(model, projected, levels, name).eval()
 
 
 def _classes(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from napari_batchfx.errors import EncoderError
 if TYPE_CHECKING:
     from napari_batchfx.encoders.weights import ModelFiles
 
-__all__ = ["MINI", "MINI_WEIGHTS", "mini_card", "mini_files", "mini_identity"]
+__all__ = ["MINI", "MINI_WEIGHTS", "mini_card", "mini_files", "mini_identity", "mini_network"]
 
 MINI = "batchfx-mini"
 MINI_WEIGHTS = Path(__file__).parent / "models" / f"{MINI}.safetensors"
@@ -35,6 +35,20 @@ def mini_files() -> ModelFiles:
 
     _check_there()
     return from_file(MINI_WEIGHTS)
+
+
+def mini_network() -> Any:
+    """batchfx-mini as a torch module: images (n, 3, h, w), normalised, to vectors (n, dim).
+
+    Examples
+    --------
+    >>> import torch
+    >>> tuple(mini_network()(torch.zeros(1, 3, 224, 224)).shape)
+    (1, 96)
+    """
+    from napari_batchfx.encoders.building import build
+
+    return build(mini_files(), MINI, {}).model
 
 
 def mini_identity(files: ModelFiles) -> str:

@@ -169,10 +169,11 @@ def _side(size: Any, where: str, key: str) -> None:
 
 
 def own_section(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Our own section of a configuration (``batchfx``): mpp, assembly, licence, projected.
+    """Our own section of a configuration (``batchfx``): mpp, assembly, licence, projected, levels.
 
     ``projected`` is the length of the vector where the network's last layer (timm's classifier) is a
-    projection that belongs to the encoder: 192 numbers of 1,280, say.
+    projection that belongs to the encoder: 192 numbers of 1,280, say. With ``levels`` it reads every level
+    of the network (:mod:`~napari_batchfx.encoders.levels`).
     """
     from napari_batchfx.encoders.timm_encoder import ASSEMBLIES
 
@@ -185,6 +186,9 @@ def own_section(config: Mapping[str, Any], where: str) -> dict[str, Any]:
         if not _is_count(own["projected"]) or own["projected"] > MAX_PROJECTED:
             raise _wrong(where, "projected", own["projected"], f"a length of up to {MAX_PROJECTED:,} numbers")
         own["projected"] = int(own["projected"])
+    levels = own.get("levels", False)
+    if not isinstance(levels, bool) or (levels and not own.get("projected")):
+        raise _wrong(where, "levels", levels, "true, with projected, or false")
     if "licence" in own:
         own["licence"] = str(own["licence"])
     return own

@@ -263,7 +263,8 @@ def _random(text: str, seed: int, options: dict[str, Any]) -> Encoder:
             f"{title}: random weights are for plain timm names only; leave out pretrained=False."
         )
     _known_to_timm(name)
-    model = building.build_random(name, seed, int(own.extra.get("projected", 0)) if own is not None else 0)
+    extra = own.extra if own is not None else {}
+    model = building.build_random(name, seed, int(extra.get("projected", 0)), bool(extra.get("levels")))
     return wrap(
         building.Built(model),
         f"{name} (random weights)",
