@@ -43,7 +43,8 @@ class Model:
 
         state = dict(state)
         self.levels, self.last = [], None
-        if "classifier.weight" in state:  # batchfx-mini: one linear layer on the pooled features and every level
+        # batchfx-mini: one linear layer on the pooled features and every level
+        if "classifier.weight" in state:
             self.last = torch.nn.Linear(*state["classifier.weight"].shape[::-1])
             self.last.load_state_dict({k: state.pop(f"classifier.{k}") for k in ("weight", "bias")})
         self.model = timm.create_model(architecture, pretrained=False, num_classes=0).float().eval()
