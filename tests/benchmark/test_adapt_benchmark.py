@@ -141,12 +141,15 @@ def test_a_benchmark_goes_on_where_it_stopped(tmp_path, monkeypatch):
     list(benchmark.adapt_benchmark_job(tmp_path, tmp_path, seeds=3, parts=["pair"]))
     assert ran == [0, 1, 1, 2]
     assert benchmark.load_pieces(tmp_path)["pair"] == {str(k): {"seed": k} for k in range(3)}
+    # of other weights: made again
+    monkeypatch.setattr(benchmark, "mini_version", lambda: 99)
+    assert benchmark.load_pieces(tmp_path)["pair"] == {}
     with pytest.raises(SampleError, match="no part 'mitosis'"):
         list(benchmark.adapt_benchmark_job(tmp_path, tmp_path, parts=["mitosis"]))
 
 
 def test_the_command_writes_numbers_and_page_from_the_pieces(tmp_path):
-    work = tmp_path / "work" / "pair"
+    work = benchmark.piece_folder(tmp_path / "work", "pair")
     work.mkdir(parents=True)
     rows = [[w, i, int(i % 3 > 0 or w == "in"), 0] for w in ("in", "out") for i in range(60)]
     (work / "0__0.json").write_text(json.dumps({"erm": {"natural": rows}, "csarmbn": {"natural": rows}}))
@@ -164,6 +167,7 @@ def test_the_command_writes_numbers_and_page_from_the_pieces(tmp_path):
     page = (tmp_path / "out" / "adapt.md").read_text("utf-8")
     assert "| CS-ARM-BN | 1.000 (1.000–1.000) | 0.667 (" in page
     assert "| pair | 1 | 10 |" in page
+    assert "batchfx-mini is version 3." in page
     assert "Not every run is done yet" in page
     text = (tmp_path / "out" / "adapt.json").read_text()
     assert "NaN" not in text

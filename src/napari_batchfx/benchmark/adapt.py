@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from napari_batchfx.benchmark.encoding import mini_version
 from napari_batchfx.errors import SampleError
 from napari_batchfx.jobs import Job, Progress
 
-__all__ = ["PARTS", "adapt_benchmark_job", "load_pieces"]
+__all__ = ["PARTS", "adapt_benchmark_job", "load_pieces", "piece_folder"]
 
 PARTS = (
     "mitoses-features",
@@ -25,6 +26,8 @@ PARTS = (
     "scangen",
     "scangen-colour",
 )
+#: Those on features of batchfx-mini: what was measured with other weights of it isn't taken for theirs.
+_OF_MINI = ("mitoses-features", "pair", "simulated", "two-scanners", "scangen")
 Piece = tuple[str, Callable[[], Job[Any]]]
 
 
@@ -59,7 +62,7 @@ def adapt_benchmark_job(
     for part in parts:
         pieces = yield from _PIECES[part](data, work, seeds)
         for k, (name, start) in enumerate(pieces):
-            file = work / part / f"{name}.json"
+            file = piece_folder(work, part) / f"{name}.json"
             if file.is_file():
                 continue
             job = start()
@@ -79,6 +82,17 @@ def adapt_benchmark_job(
     return load_pieces(work)
 
 
+def piece_folder(work: Path, part: str) -> Path:
+    """Where a part's pieces are kept; batchfx-mini's by the version of its weights.
+
+    Examples
+    --------
+    >>> piece_folder(Path("work"), "mitoses-network").name
+    'mitoses-network'
+    """
+    return work / (f"{part}-mini-{mini_version()}" if part in _OF_MINI else part)
+
+
 def load_pieces(work: Path) -> dict[str, dict[str, Any]]:
     """Every piece that is done, by part and name.
 
@@ -90,7 +104,7 @@ def load_pieces(work: Path) -> dict[str, dict[str, Any]]:
     return {
         part: {
             file.stem: json.loads(file.read_text("utf-8"))
-            for file in sorted((work / part).glob("*.json"), key=lambda f: f.stem)
+            for file in sorted(piece_folder(work, part).glob("*.json"), key=lambda f: f.stem)
         }
         for part in PARTS
     }

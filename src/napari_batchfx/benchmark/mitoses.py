@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_batchfx.benchmark.encoding import mini_features, normalised
+from napari_batchfx.benchmark.encoding import mini_features, mini_version, normalised
 from napari_batchfx.benchmark.mitoses_data import Mitoses, Split
 from napari_batchfx.benchmark.mitoses_network import middle, shifted_batches
 from napari_batchfx.benchmark.on_features import FEATURE_METHODS, Fitted, as_table, reduce
@@ -22,7 +22,7 @@ STAINS = ("raw", "macenko", "reinhard")
 
 def mitoses_features(data: Mitoses, cache: Path) -> Generator[Progress, None, dict[str, NDArray[np.float32]]]:
     """Features of the middle 64 px of each tile, raw and with their stain normalised; kept in ``cache``."""
-    file = cache / "mitoses-mini-2.npz"
+    file = cache / f"mitoses-mini-{mini_version()}.npz"
     if file.is_file():
         with np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in STAINS}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_batchfx.benchmark.encoding import mini_version
 from napari_batchfx.benchmark.simulated import ALPHAS, BATCHES, CONTROLS
 from napari_batchfx.benchmark.summary import mean_interval, mitoses_table, out_of_scanner_bar
 
@@ -64,6 +65,7 @@ SCANGEN = {"scangen": "batchfx-mini", "scangen-colour": "colour-statistics"}
 def results_of(pieces: dict[str, dict[str, Any]], data: Path) -> dict[str, Any]:
     """Numbers of every part that has pieces."""
     found: dict[str, Any] = {"pieces": {part: len(done) for part, done in pieces.items()}}
+    found["batchfx-mini"] = mini_version()
     if pieces["mitoses-features"] or pieces["mitoses-network"]:
         from napari_batchfx.benchmark.mitoses_data import load_mitoses
 
@@ -173,7 +175,7 @@ def results_page(results: dict[str, Any]) -> str:
         "Made by `napari-batchfx benchmark adapt`; every number is from the files beside it. Out: a "
         "scanner that was not "
         "trained on. In: other patients (other tissue) on scanners that were. No label of what is tested "
-        "is read.",
+        f"is read. batchfx-mini is version {results['batchfx-mini']}.",
         "",
         "| part | runs done | of |",
         "|---|---|---|",

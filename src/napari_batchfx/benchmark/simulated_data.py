@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_batchfx.benchmark.encoding import mini_features
+from napari_batchfx.benchmark.encoding import mini_features, mini_version
 from napari_batchfx.benchmark.scanners import eight_scanners
 from napari_batchfx.encoders import load
 from napari_batchfx.errors import SampleError
@@ -58,7 +58,8 @@ def simulated_features(
     ``encoder`` is "batchfx-mini", which has learned not to mind a scanner much, or "colour-statistics", which
     is nothing but colour.
     """
-    file = cache / ("simulated-mini-2.npz" if encoder == "batchfx-mini" else f"simulated-{encoder}.npz")
+    of = f"mini-{mini_version()}" if encoder == "batchfx-mini" else encoder
+    file = cache / f"simulated-{of}.npz"
     scanners = eight_scanners()
     if file.is_file():
         with np.load(file, allow_pickle=False) as kept:
