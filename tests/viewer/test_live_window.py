@@ -135,23 +135,34 @@ def test_a_view_that_is_left_is_left_within_a_batch(live, viewer, wait, qtbot):
     encode.live.setChecked(False)
 
 
-def test_slides_in_a_grid_share_the_encoder(live, bench, viewer, wait):
+def test_slides_in_a_grid_share_the_encoder(live, bench, viewer, wait, monkeypatch):
+    """Whatever the threads do: what is given to the encoder is shared out, batch by batch, and all of it arrives."""
+    from napari_batchfx.study.live_line import LiveLine
+
     session, encode, _ = live(n=3, width=1000, seconds=0.002)
     bench.docks["slides"].compare.choose("grid")
     seam.fit_to(viewer, (0, 0, 400, 500))
-    counts, worst = {}, []
+    given, came, worst = {}, {}, []
+    send = LiveLine.send
+
+    def counted(line, work, cells):
+        name = work.entry.fingerprint
+        given[name] = given.get(name, 0) + len(cells)
+        of_all = [given.get(entry.fingerprint, 0) for entry in session.study.slides]
+        if max(of_all) < 60:  # towards the end one runs out before the others
+            worst.append(max(of_all) - min(of_all))
+        send(line, work, cells)
 
     def count(progress):
         if progress.partial is not None:
             name = progress.partial.fingerprint
-            counts[name] = counts.get(name, 0) + len(progress.partial.cells)
-            of_all = [counts.get(entry.fingerprint, 0) for entry in session.study.slides]
-            if max(of_all) < 60:  # towards the end one runs out before the others
-                worst.append(max(of_all) - min(of_all))
+            came[name] = came.get(name, 0) + len(progress.partial.cells)
 
+    monkeypatch.setattr(LiveLine, "send", counted)
     encode.encoding.job.progressed.connect(count)
     encode.live.setChecked(True)
-    wait(lambda: len(counts) == 3 and min(counts.values()) >= 40)
+    wait(lambda: len(came) == 3 and min(came.values()) >= 40)
+    assert len(worst) > 10
     assert max(worst) <= 2 * BATCH
     encode.live.setChecked(False)
 
