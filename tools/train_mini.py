@@ -104,8 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         return readout.make_tiles(found, SECOND.views, last.tiles, last.seed, work / "readout", threads)
 
     if options["last_layer"] is not None:
-        network, begun = shipping.with_last_layer(options["last_layer"], tiles(), log=say)
-        recipe = replace(THIRD, begun=begun)
+        network, recipe = shipping.with_last_layer(options["last_layer"], tiles(), log=say)
     else:
         network, recipe = trained(options["begin"])
     path = shipping.write(network, recipe, found, work / "batchfx-mini.safetensors")

@@ -267,3 +267,11 @@ def test_a_projection_may_read_every_level(tmp_path, tiles):
     save_file(make("test_vit", classes=12).state_dict(), tmp_path / "vit.safetensors", metadata=said)
     with pytest.raises(EncoderError, match="asks for all levels of the network, which a VisionTransformer"):
         load(tmp_path / "vit.safetensors")
+    said = {
+        "architecture": name,
+        "model_args": json.dumps({"in_chans": 1}),
+        "batchfx": json.dumps({"projected": 12, "levels": True}),
+    }
+    save_file(model.state_dict(), tmp_path / "grey.safetensors", metadata=said)
+    with pytest.raises(EncoderError, match="grey: the levels of its network can't be read"):
+        load(tmp_path / "grey.safetensors")

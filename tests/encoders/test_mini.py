@@ -286,6 +286,13 @@ def test_a_stage_starts_from_the_weights_of_the_one_before(patches, recipe, tmp_
         assert torch.allclose(value.float(), first.average[key].float(), rtol=2e-3, atol=1e-4), key
 
 
+def said_of(path):
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata()
+
+
 def test_what_is_shipped_loads_as_it_was_trained(patches, recipe, tmp_path):
     import torch
     from tools.mini import readout, shipping
@@ -297,7 +304,7 @@ def test_what_is_shipped_loads_as_it_was_trained(patches, recipe, tmp_path):
     tiles = readout.make_tiles(patches, recipe.views, own.tiles, own.seed, tmp_path / "tiles", threads=1)
     again = readout.make_tiles(patches, recipe.views, own.tiles, own.seed, tmp_path / "tiles", threads=1)
     np.testing.assert_array_equal(tiles.pixels, again.pixels)
-    network = shipping.finish(training, tiles, own)
+    readout_tiles, network = tiles, shipping.finish(training, tiles, own)
     path = shipping.write(network, recipe, patches, tmp_path / "own.safetensors")
     tiles = patches.pixels[:2]
     x = (tiles.astype(np.float32) / 255 - np.float32(shipping.MEAN)) / np.float32(shipping.STD)
@@ -308,6 +315,13 @@ def test_what_is_shipped_loads_as_it_was_trained(patches, recipe, tmp_path):
     assert found.shape == (2, 12)
     similar = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert similar.min() > 0.999  # half precision
+    # the last layer alone, fitted anew: the same network, and what is said of its training
+    again, trained = shipping.with_last_layer(path, readout_tiles, own)
+    with torch.inference_mode():
+        found = again(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.05)
+    other = shipping.write(again, trained, patches, tmp_path / "again.safetensors")
+    assert said_of(other) == said_of(path)
 
 
 def test_views_follow_from_seed_and_step(patches):

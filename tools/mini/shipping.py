@@ -46,10 +46,12 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
 
 
-def with_last_layer(path: Path, tiles: readout.Tiles, log=None) -> tuple[torch.nn.Module, str]:
+def with_last_layer(
+    path: Path, tiles: readout.Tiles, recipe: readout.Recipe | None = None, log=None
+) -> tuple[torch.nn.Module, Recipe]:
     """A network that was shipped, its BatchNorm statistics as they are, with the last layer fitted anew.
 
-    Also what its own training began from.
+    Also the recipe of its own training, as far as its header says it.
     """
     import timm
 
@@ -58,7 +60,14 @@ def with_last_layer(path: Path, tiles: readout.Tiles, log=None) -> tuple[torch.n
     state = {k: v for k, v in weights(path).items() if not k.startswith("classifier.")}
     network = timm.create_model(said["architecture"], pretrained=False, num_classes=0)
     network.load_state_dict(state)
-    return _fitted(network.eval(), tiles, readout.Recipe(), log), json.loads(said["batchfx"]).get("begun", "")
+    own = json.loads(said["batchfx"])
+    names = ("objective", "telling", "told", "begun", "steps", "seed")
+    trained = Recipe(
+        architecture=said["architecture"],
+        places=own["views"] // (2 * own["steps"]),
+        **{name: own[name] for name in names if name in own},
+    )
+    return _fitted(network.eval(), tiles, recipe or readout.Recipe(), log), trained
 
 
 def _fitted(network: torch.nn.Module, tiles: readout.Tiles, recipe: readout.Recipe, log) -> torch.nn.Module:

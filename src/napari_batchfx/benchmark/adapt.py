@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari_batchfx.benchmark.encoding import mini_version
+from napari_batchfx.encoders.built_in import mini_version
 from napari_batchfx.errors import SampleError
 from napari_batchfx.jobs import Job, Progress
 

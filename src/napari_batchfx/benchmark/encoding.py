@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mini_features", "mini_version", "normalised"]
+__all__ = ["mini_features", "normalised"]
 
 
 def mini_features() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -26,13 +26,6 @@ def mini_features() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         return np.concatenate(parts).astype(np.float32)
 
     return encode
-
-
-def mini_version() -> int:
-    """Version of batchfx-mini's weights in this package."""
-    from napari_batchfx.encoders.built_in import mini_files
-
-    return int(mini_files().extra["version"])
 
 
 def normalised(tiles: NDArray[np.uint8], slide: NDArray[Any], method: str) -> NDArray[np.uint8]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_batchfx.benchmark.encoding import mini_features, mini_version, normalised
+from napari_batchfx.benchmark.encoding import mini_features, normalised
 from napari_batchfx.benchmark.mitoses_data import Mitoses, Split
 from napari_batchfx.benchmark.mitoses_network import middle, shifted_batches
 from napari_batchfx.benchmark.on_features import FEATURE_METHODS, Fitted, as_table, reduce
+from napari_batchfx.encoders.built_in import mini_version
 from napari_batchfx.jobs import Progress, Ticker
 
 __all__ = ["STAINS", "mitoses_features", "run_features"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_batchfx.benchmark.encoding import mini_version
 from napari_batchfx.benchmark.simulated import ALPHAS, BATCHES, CONTROLS
 from napari_batchfx.benchmark.summary import mean_interval, mitoses_table, out_of_scanner_bar
+from napari_batchfx.encoders.built_in import mini_version
 
 __all__ = ["results_of", "results_page"]
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_batchfx.benchmark.encoding import mini_features, mini_version
+from napari_batchfx.benchmark.encoding import mini_features
 from napari_batchfx.benchmark.scanners import eight_scanners
 from napari_batchfx.encoders import load
+from napari_batchfx.encoders.built_in import mini_version
 from napari_batchfx.errors import SampleError
 from napari_batchfx.jobs import Progress, Ticker
 from napari_batchfx.samples import SCANNERS, Phantom

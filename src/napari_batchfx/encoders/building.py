@@ -99,7 +99,12 @@ def _projecting(model: Any, projected: int, levels: bool, title: str) -> Any:
             f"{title}: its configuration asks for all levels of the network, which a "
             f"{type(model).__name__} doesn't give; take levels out of it."
         )
-    return read_levels(model, projected)
+    try:
+        return read_levels(model, projected)
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+        raise EncoderError(
+            f"{title}: the levels of its network can't be read ({first_line(error)})."
+        ) from error
 
 
 def refuse_unknown(architecture: str, title: str) -> None:

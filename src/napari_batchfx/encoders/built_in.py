@@ -12,7 +12,7 @@ from napari_batchfx.errors import EncoderError
 if TYPE_CHECKING:
     from napari_batchfx.encoders.weights import ModelFiles
 
-__all__ = ["MINI", "MINI_WEIGHTS", "mini_card", "mini_files", "mini_identity", "mini_network"]
+__all__ = ["MINI", "MINI_WEIGHTS", "mini_card", "mini_files", "mini_identity", "mini_network", "mini_version"]
 
 MINI = "batchfx-mini"
 MINI_WEIGHTS = Path(__file__).parent / "models" / f"{MINI}.safetensors"
@@ -51,9 +51,20 @@ def mini_network() -> Any:
     return build(mini_files(), MINI, {}).model
 
 
+def mini_version(files: ModelFiles | None = None) -> int:
+    """Version of batchfx-mini's weights: of ``files``, or of those in the package.
+
+    Examples
+    --------
+    >>> mini_version() > 0
+    True
+    """
+    return int((files or mini_files()).extra.get("version", 0))
+
+
 def mini_identity(files: ModelFiles) -> str:
     """Name and version of the weights, for the key of what is made with them."""
-    return f"{MINI}/v{files.extra.get('version', 0)}"
+    return f"{MINI}/v{mini_version(files)}"
 
 
 def mini_card() -> EncoderCard:
